@@ -1,0 +1,37 @@
+"""What started this process, read from the environment in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Mapping
+
+_STEP_OF_A_BATCH_SCRIPT = 0xFFFFFFF0  # Slurm numbers its own steps (batch, extern) from here up
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A launcher's name, the ranks that it was asked for, and what to change where they do not meet."""
+
+    name: str
+    ranks: int
+    cure: str
+
+
+def detect(environ: Mapping[str, str]) -> Launch | None:
+    """The launcher that started this process, or None where it was started alone.
+
+    mpirun inside a Slurm allocation sets its own variables beside Slurm's: it is asked first.
+    """
+    if "OMPI_COMM_WORLD_SIZE" in environ:
+        cure = "build mpi4py and Horovod against the MPI whose mpirun you use: make setup"
+        return Launch("mpirun", int(environ["OMPI_COMM_WORLD_SIZE"]), cure)
+    if "HOROVOD_SIZE" in environ:
+        return Launch("horovodrun", int(environ["HOROVOD_SIZE"]), "start it as: horovodrun --mpi -np RANKS ...")
+    if "PMI_SIZE" in environ and "SLURM_STEP_ID" not in environ:
+        cure = "build mpi4py and Horovod against the MPI whose mpiexec you use: make setup"
+        return Launch("mpiexec", int(environ["PMI_SIZE"]), cure)
+    step = environ.get("SLURM_STEP_ID", "")
+    if step.isdigit() and int(step) < _STEP_OF_A_BATCH_SCRIPT and "SLURM_STEP_NUM_TASKS" in environ:
+        cure = "say srun --mpi=pmix (srun --mpi=list shows what there is), or start it with launchers/mpirun"
+        return Launch("srun", int(environ["SLURM_STEP_NUM_TASKS"]), cure)
+    return None

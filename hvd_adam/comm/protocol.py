@@ -1,0 +1,55 @@
+"""World: the collectives, and the only door to a communication engine.
+
+Every rank makes the same calls in the same order. All sums are in place. Tensors are contiguous.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, Sequence
+
+import torch
+
+
+class World(Protocol):
+    """The ranks of one job.
+
+    Attributes:
+        engine: "horovod", "mpi" or "solo".
+        rank, size: this rank's number, and how many ranks there are.
+        local_rank, local_size: the same among the ranks of this host.
+        host: this host's name.
+    """
+
+    engine: str
+    rank: int
+    size: int
+    local_rank: int
+    local_size: int
+    host: str
+
+    def start_allreduce(self, tensor: torch.Tensor, name: str) -> Any:
+        """Starts the sum of `tensor` over all ranks, in place; returns what `wait` takes."""
+
+    def wait(self, handle: Any) -> None:
+        """Returns when the sum behind `handle` stands in its tensor."""
+
+    def alltoall(self, tensor: torch.Tensor, send: Sequence[int], receive: Sequence[int], name: str) -> torch.Tensor:
+        """Sends `send[r]` elements to each rank r; returns `receive[r]` elements from each, by rank."""
+
+    def allgather(self, tensor: torch.Tensor, name: str) -> torch.Tensor:
+        """The one-dimensional tensors of all ranks, of equal length, one after the other."""
+
+    def broadcast(self, tensor: torch.Tensor, root: int = 0) -> None:
+        """Copies the root's tensor over everybody's, in place."""
+
+    def allgather_bytes(self, content: bytes) -> list[bytes]:
+        """Everybody's bytes, by rank; lengths may differ."""
+
+    def barrier(self) -> None:
+        """Returns when every rank has called it."""
+
+    def abort(self, code: int) -> None:
+        """Ends every rank of the job at once; does not return."""
+
+    def close(self) -> None:
+        """Leaves the job in good order; the last call on a World."""

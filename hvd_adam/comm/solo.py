@@ -1,0 +1,47 @@
+"""One rank, no engine: what a run without a launcher gets."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any, Sequence
+
+import torch
+
+
+class SoloWorld:
+    """A world of one rank. Sums are what they were."""
+
+    engine = "solo"
+    rank = local_rank = 0
+    size = local_size = 1
+
+    def __init__(self) -> None:
+        self.host = socket.gethostname()
+
+    def start_allreduce(self, tensor: torch.Tensor, name: str) -> Any:
+        return None
+
+    def wait(self, handle: Any) -> None:
+        pass
+
+    def alltoall(self, tensor: torch.Tensor, send: Sequence[int], receive: Sequence[int], name: str) -> torch.Tensor:
+        return tensor
+
+    def allgather(self, tensor: torch.Tensor, name: str) -> torch.Tensor:
+        return tensor
+
+    def broadcast(self, tensor: torch.Tensor, root: int = 0) -> None:
+        pass
+
+    def allgather_bytes(self, content: bytes) -> list[bytes]:
+        return [content]
+
+    def barrier(self) -> None:
+        pass
+
+    def abort(self, code: int) -> None:
+        os._exit(code)
+
+    def close(self) -> None:
+        pass

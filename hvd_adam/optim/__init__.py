@@ -1,0 +1,1 @@
+"""GenericAdam, and the averaging of gradients over the ranks of a job."""

@@ -1,0 +1,383 @@
+"""Averages gradients over workers and ranks, bucket by bucket, while backward goes on.
+
+    for worker in optimizer.workers(step):       # this rank's share of the workers, in turn
+        loss = ...
+        loss.backward()                          # buckets leave as they fill
+        optimizer.add(loss, samples)
+    outcome = optimizer.step()                   # average, clip, decide, step
+
+MPI matches collectives by call order, so buckets leave in one fixed order, whatever order gradients
+come in. What a step must also know (loss, samples, who has a gradient, who asks to stop, batch-norm
+buffers) rides at the end of the last bucket; there is no further collective, and every rank decides
+from the same numbers.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Iterator
+
+import torch
+from torch import Tensor
+
+from hvd_adam.comm.protocol import World
+from hvd_adam.errors import ConfigError, RunError
+from hvd_adam.optim.agreement import refuse_drift, share_from_root
+from hvd_adam.optim.buckets import LOSS, PRESENCE, SAMPLES, STOP, Bucket, lay_out
+from hvd_adam.optim.module_buffers import ModuleBuffers
+from hvd_adam.optim.outcome import Outcome
+from hvd_adam.optim.tree import SubtreeSums, sum_over_workers
+from hvd_adam.optim.wire import HalfWire
+from hvd_adam.randomness import seed_for
+
+DETERMINISM = ("default", "exact")
+
+
+class DistributedOptimizer:
+    """Wraps any torch optimizer; gradients are the mean over all workers.
+
+    Args:
+        optimizer: the optimizer that takes the step.
+        world: from `hvd_adam.init()`.
+        model: its floating buffers (batch norm) are averaged over workers, and its weights and buffers
+            start equal on all ranks; None leaves buffers alone.
+        workers: the algorithm's s, a multiple of the number of ranks; None is one a rank.
+        accumulation: backward passes of each worker in a step; their mean counts.
+        clip_norm: largest Euclidean norm of the averaged gradient; None does not clip.
+        bucket_mb: size of a bucket in MiB.
+        wire: "fp16" halves what travels; see `wire.HalfWire`. None sends gradients as they are.
+        skip_nonfinite: all ranks leave out a step whose averaged gradient is not finite.
+        determinism: "exact" sums over workers in one fixed order: equal bit for bit on any number of
+            ranks that divides workers. "default" is the plain allreduce.
+        seed: random states inside `workers()` depend on (seed, step, worker).
+        check_every: compares parameter hashes every so many steps, and names a rank that drifted.
+
+    Raises:
+        ConfigError: workers not a multiple of ranks, or an unknown option.
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        world: World,
+        *,
+        model: torch.nn.Module | None = None,
+        workers: int | None = None,
+        accumulation: int = 1,
+        clip_norm: float | None = None,
+        bucket_mb: float = 4.0,
+        wire: str | None = None,
+        skip_nonfinite: bool = True,
+        determinism: str = "default",
+        seed: int = 0,
+        check_every: int = 0,
+    ) -> None:
+        self.optimizer, self.world = optimizer, world
+        self.worker_count = world.size if workers is None else workers
+        _check(self.worker_count, world.size, accumulation, determinism, wire)
+        share = self.worker_count // world.size
+        self.workers_here = range(world.rank * share, (world.rank + 1) * share)
+        self.accumulation, self.clip_norm = accumulation, clip_norm
+        self.skip_nonfinite, self.seed, self.check_every = skip_nonfinite, seed, check_every
+        self.exact = determinism == "exact"
+        self._parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
+        self._buffers = ModuleBuffers(model)
+        self._layout = lay_out(
+            self._parameters,
+            bucket_bytes=int(bucket_mb * 2**20),
+            extra=PRESENCE + len(self._parameters) + self._buffers.size,
+            multiple=world.size if self.exact else 1,
+            alone=wire is not None,
+        )
+        self._wire = HalfWire(self._layout.buckets[:-1]) if wire else None
+        self._sums = SubtreeSums(self.worker_count, self.workers_here.start, self.workers_here.stop)
+        share_from_root(world, [*self._parameters, *(model.buffers() if model is not None else [])])
+        self._worker: int | None = None
+        self._loss = torch.zeros(())
+        self._samples = 0
+        self._number = {parameter: i for i, parameter in enumerate(self._parameters)}
+        for parameter in self._parameters:
+            parameter.register_post_accumulate_grad_hook(self._gradient_came)
+        self._steps_taken = 0
+        self._reset()
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The wrapped optimizer's groups."""
+        return self.optimizer.param_groups
+
+    @property
+    def bucket_count(self) -> int:
+        """Collectives a step: one a bucket, two in exact mode."""
+        return len(self._layout.buckets)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clears the gradients, as torch's zero_grad does."""
+        for parameter in self._parameters:
+            parameter.grad = None
+
+    def averaging_state(self) -> dict[str, Any]:
+        """What the averaging itself must remember across a restart."""
+        return {"steps_taken": self._steps_taken, "wire_scale": self._wire.scale if self._wire else None}
+
+    def load_averaging_state(self, state: dict[str, Any]) -> None:
+        """Takes over what `averaging_state` gave."""
+        self._steps_taken = state["steps_taken"]
+        if self._wire and state["wire_scale"]:
+            self._wire.scale = state["wire_scale"]
+
+    def workers(self, step: int) -> Iterator[int]:
+        """This rank's workers of step t >= 1, in turn; inside, all random state is that worker's own."""
+        for worker in self.workers_here:
+            if self._worker is not None:
+                self._close_worker(last=False)
+            self._worker = worker
+            self._buffers.rewind()
+            torch.manual_seed(seed_for("worker", self.seed, step, worker))
+            yield worker
+
+    def add(self, loss: Tensor, samples: int) -> None:
+        """Counts the (mean) loss of one backward pass, and the samples behind it."""
+        self._loss = self._loss + loss.detach().double() / self.accumulation
+        self._samples += samples
+
+    def step(self, stop: bool = False) -> Outcome:
+        """Averages what has not left yet, then clips, decides and steps: the same on every rank.
+
+        Args:
+            stop: this rank was asked to stop; every rank learns of it in `Outcome.stop_asked`.
+
+        Raises:
+            RunError: gradients were changed while they travelled, or those of the step before remain.
+        """
+        self._close_worker(last=True, stop=stop)
+        started = time.perf_counter()
+        self._launch_up_to(len(self._layout.buckets))
+        for bucket, handle in self._in_flight:
+            self._arrive(bucket, handle)
+        waited = time.perf_counter() - started
+        riders = self._layout.riders.tolist()
+        norm, skipped = self._finish_gradients(riders)
+        self._buffers.take_mean(self._layout.riders[PRESENCE + len(self._parameters) :], self.worker_count)
+        if not skipped:
+            self.optimizer.step()
+            self._steps_taken += 1
+        if self.check_every and self._steps_taken % self.check_every == 0:
+            refuse_drift(self.world, self._parameters, when=f"after {self._steps_taken} steps")
+        self._reset()
+        return Outcome(
+            loss=riders[LOSS] / self.worker_count,
+            samples=round(riders[SAMPLES]),
+            grad_norm=norm,
+            skipped=skipped,
+            stop_asked=riders[STOP] > 0,
+            wait_seconds=waited,
+            step_seconds=time.perf_counter() - started - waited,
+        )
+
+    def reduce_over_workers(self, values: list[Tensor]) -> Tensor:
+        """The sum over all workers of one-dimensional float64 tensors, one for each worker of this rank."""
+        if len(values) != len(self.workers_here):
+            raise RunError(
+                f"{len(values)} values for {len(self.workers_here)} workers of rank {self.world.rank}",
+                "each worker contributes one",
+                "hand in one tensor a worker, zeros where it has nothing",
+            )
+        if not self.exact:
+            total = torch.stack(values).sum(0)
+            self.world.wait(self.world.start_allreduce(total, "hvd_adam.sum"))
+            return total
+        length = values[0].numel()
+        padded = -(-length // self.world.size) * self.world.size
+        sums = SubtreeSums(self.worker_count, self.workers_here.start, self.workers_here.stop)
+        for worker, value in zip(self.workers_here, values, strict=True):
+            sums.push(worker, [torch.nn.functional.pad(value, (0, padded - length))])
+        mine = [vectors[0] for vectors in sums.pop()]
+        return sum_over_workers(self.world, self.worker_count, mine, "hvd_adam.sum")[:length]
+
+    # What happens during backward
+
+    def _reset(self) -> None:
+        self._worker = None
+        self._workers_done = 0
+        self._passes = 0  # backward passes of this worker that have ended
+        self._pass_watched = False
+        self._loss = torch.zeros(())
+        self._samples = 0
+        self._touched: set[int] = set()  # by this worker
+        self._filled: set[int] = set()  # by any worker of this rank, this step
+        self._ready = [0] * len(self._layout.buckets)
+        self._launched = 0
+        self._in_flight: list[tuple[Bucket, Any]] = []
+        self._buffers.keep()
+
+    def _gradient_came(self, parameter: Tensor) -> None:
+        if not self._pass_watched:
+            self._pass_watched = True
+            torch.autograd.Variable._execution_engine.queue_callback(self._pass_ended)
+        number = self._number[parameter]
+        bucket = self._layout.bucket_of[number]
+        if bucket.index < self._launched:
+            raise RunError(
+                f"a gradient of shape {tuple(parameter.shape)} came after its bucket had left",
+                f"a worker has accumulation = {self.accumulation} backward passes a step, and made more",
+                "set accumulation to the number of backward passes, or add the losses and call backward once",
+            )
+        self._fill(number, bucket, parameter)
+        last = self._workers_done == len(self.workers_here) - 1 and self._passes >= self.accumulation - 1
+        if last and not self.exact:
+            self._ready[bucket.index] += 1
+            ready = self._launched
+            while ready < len(self._layout.buckets) - 1:
+                if self._ready[ready] < len(self._layout.buckets[ready].views):
+                    break
+                ready += 1
+            self._launch_up_to(ready)
+
+    def _pass_ended(self) -> None:
+        self._passes += 1
+        self._pass_watched = False
+
+    def _fill(self, number: int, bucket: Bucket, parameter: Tensor) -> None:
+        """Takes a gradient into its bucket; from then on p.grad is the bucket's memory."""
+        view, gradient = bucket.views[number], parameter.grad
+        assert gradient is not None
+        in_place = gradient.data_ptr() == view.data_ptr() and gradient.dtype == view.dtype
+        if in_place and number not in self._filled:
+            raise RunError(
+                "the gradients of the step before are still there",
+                "a step would count them twice",
+                "call optimizer.zero_grad() after optimizer.step()",
+            )
+        if not in_place:
+            fresh = number not in self._filled
+            view.copy_(gradient) if fresh else view.add_(gradient)
+            parameter.grad = view if view.dtype == parameter.dtype else None
+        self._touched.add(number)
+        self._filled.add(number)
+
+    def _close_worker(self, last: bool, stop: bool = False) -> None:
+        """Ends one worker: takes in gradients set by hand, writes its riders, merges it into the tree."""
+        self._sweep(last)
+        slots = self._layout.riders
+        riders = slots if self.exact or self._workers_done == 0 else torch.zeros_like(slots)
+        riders.zero_()
+        riders[LOSS] = self._loss
+        riders[SAMPLES] = self._samples
+        riders[STOP] = float(stop)
+        if self._touched:
+            riders[PRESENCE + torch.tensor(sorted(self._touched))] = 1.0
+        self._buffers.write(riders[PRESENCE + len(self._parameters) :])
+        if riders is not slots:
+            slots.add_(riders)
+        if self.exact:
+            self._keep_for_the_tree()
+        self._workers_done += 1
+        self._loss, self._samples, self._passes = torch.zeros(()), 0, 0
+        self._touched = set()
+
+    def _sweep(self, last: bool) -> None:
+        """Looks at every parameter once: gradients set or taken away by hand are honoured."""
+        for number, parameter in enumerate(self._parameters):
+            bucket = self._layout.bucket_of[number]
+            view, gradient = bucket.views[number], parameter.grad
+            own = gradient is not None and gradient.data_ptr() == view.data_ptr()
+            low = view.dtype != parameter.dtype
+            if bucket.index < self._launched:
+                if not own and not low:
+                    raise RunError(
+                        f"the gradient of shape {tuple(parameter.shape)} was replaced after backward",
+                        "its bucket had left for the other ranks by then",
+                        "use clip_norm, or change gradients in a hook during backward",
+                    )
+            elif gradient is not None and not own:
+                if number in self._filled and not low:
+                    view.zero_()
+                    self._filled.discard(number)
+                self._fill(number, bucket, parameter)
+            elif gradient is None and number in self._touched and not low:
+                self._touched.discard(number)
+                self._filled.discard(number)
+            elif own and number not in self._filled:
+                self._fill(number, bucket, parameter)  # refuses: last step's gradient
+            if last and number not in self._filled:
+                view.zero_()
+
+    def _keep_for_the_tree(self) -> None:
+        for number in set(range(len(self._parameters))) - self._touched:
+            self._layout.bucket_of[number].views[number].zero_()
+        assert self._worker is not None or len(self.workers_here) == 1
+        worker = self.workers_here[self._workers_done]
+        alone = len(self.workers_here) == 1
+        vectors = [b.flat if alone else b.flat.clone() for b in self._layout.buckets]
+        self._sums.push(worker, vectors)
+        if not alone:
+            self._filled = set()
+            self.zero_grad()
+
+    # What happens to a bucket
+
+    def _launch_up_to(self, end: int) -> None:
+        if self.exact:
+            self._exact_sums()
+            return
+        for bucket in self._layout.buckets[self._launched : end]:
+            flat = bucket.flat
+            if self._wire and bucket.views:
+                flat = self._wire.pack(bucket, self.worker_count * self.accumulation)
+            self._in_flight.append((bucket, self.world.start_allreduce(flat, f"hvd_adam.{bucket.index}")))
+            self._launched = bucket.index + 1
+
+    def _exact_sums(self) -> None:
+        nodes = self._sums.pop()
+        for place, bucket in enumerate(self._layout.buckets):
+            parts = [vectors[place] for vectors in nodes]
+            name = f"hvd_adam.{bucket.index}"
+            sum_over_workers(self.world, self.worker_count, parts, name, out=bucket.flat)
+
+    def _arrive(self, bucket: Bucket, handle: Any) -> None:
+        self.world.wait(handle)
+        if self._wire and bucket.views:
+            self._wire.unpack(bucket, self.worker_count * self.accumulation)
+
+    def _finish_gradients(self, riders: list[float]) -> tuple[float, bool]:
+        """Sum to mean, clip, and hand the gradients to the optimizer; returns their norm, and whether to skip."""
+        gradients = []
+        share = 1.0 / (self.worker_count * self.accumulation)
+        for bucket in self._layout.buckets:
+            for number in bucket.views:
+                if riders[PRESENCE + number] > 0:
+                    gradients.append(number)
+            if bucket.views:
+                torch._foreach_mul_(list(bucket.views.values()), share)
+        views = [self._layout.bucket_of[n].views[n] for n in gradients]
+        squares = torch.stack(torch._foreach_norm(views)).double().square().sum() if views else torch.zeros(())
+        norm = float(squares.sqrt())
+        skipped = self.skip_nonfinite and norm not in (0.0,) and not (norm < float("inf"))
+        if self._wire:
+            self._wire.learn(overflowed=skipped)
+        if self.clip_norm is not None and not skipped and norm > self.clip_norm:
+            torch._foreach_mul_(views, self.clip_norm / norm)
+        present = set(gradients)
+        for number, parameter in enumerate(self._parameters):
+            view = self._layout.bucket_of[number].views[number]
+            parameter.grad = view.to(parameter.dtype) if number in present else None
+        return norm, skipped
+
+
+def _check(workers: int, ranks: int, accumulation: int, determinism: str, wire: str | None) -> None:
+    if workers < 1 or workers % ranks:
+        fewer = max(n for n in range(1, ranks + 1) if workers % n == 0) if workers > 0 else 1
+        raise ConfigError(
+            f"workers: {workers}, started on {ranks} ranks",
+            "each rank plays workers / ranks workers, and that is not a whole number above zero",
+            f"start {fewer} ranks, or set workers to {max(1, -(-workers // ranks)) * ranks}",
+        )
+    if accumulation < 1:
+        raise ConfigError(f"accumulation: {accumulation}", "a worker makes at least one pass", "set it to 1")
+    if determinism not in DETERMINISM:
+        raise ConfigError(f"determinism: {determinism}", "there is no such mode", f"say {' or '.join(DETERMINISM)}")
+    if wire not in (None, "fp16"):
+        raise ConfigError(f"wire: {wire}", "gradients travel as they are, or as fp16", "say fp16, or leave it out")
+    if wire and determinism == "exact":
+        raise ConfigError("wire: fp16 with determinism: exact", "half precision sums depend on order", "leave one out")

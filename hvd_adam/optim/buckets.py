@@ -1,0 +1,87 @@
+"""Gradients in a few contiguous buckets, with the scalars that ride along at the end of the last.
+
+    | gradients of the last layers | ... | gradients of the first layers, riders |
+
+Backward fills them in this order. Riders, one slot each unless said:
+loss sum, samples, stop flag, presence of each parameter's gradient, floating buffers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+LOSS, SAMPLES, STOP, PRESENCE = 0, 1, 2, 3  # places among the riders; buffers follow presence
+
+
+@dataclass(eq=False)
+class Bucket:
+    """One contiguous piece of gradient memory.
+
+    Attributes:
+        index: its place in the order of launching.
+        flat: all of it, padded with zeros to a multiple of the number of ranks.
+        views: parameter number -> its part of `flat`, in the parameter's shape.
+    """
+
+    index: int
+    flat: torch.Tensor
+    views: dict[int, torch.Tensor] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class Layout:
+    """Buckets in launching order; `riders` is a part of the last one."""
+
+    buckets: list[Bucket]
+    riders: torch.Tensor
+    bucket_of: dict[int, Bucket]
+
+
+def lay_out(
+    parameters: list[torch.nn.Parameter], *, bucket_bytes: int, extra: int, multiple: int, alone: bool
+) -> Layout:
+    """Deals parameters, last first, to buckets of about `bucket_bytes`.
+
+    Args:
+        parameters: in the order of the optimizer.
+        bucket_bytes: a bucket is closed once it holds this much.
+        extra: number of rider slots.
+        multiple: each bucket's length is rounded up to a multiple of this.
+        alone: riders get a bucket of their own instead of the end of the last.
+
+    Gradients in less than 32 bits are held, and travel, as float32.
+    """
+    order = sorted(range(len(parameters)), key=lambda i: (_wire_type(parameters[i]).itemsize, -i))
+    groups: list[list[int]] = []
+    room, kind = 0, None
+    for i in order:
+        dtype = _wire_type(parameters[i])
+        if not groups or room <= 0 or dtype != kind:
+            groups.append([])
+            room, kind = bucket_bytes, dtype
+        groups[-1].append(i)
+        room -= parameters[i].numel() * dtype.itemsize
+    if alone:
+        groups.append([])
+    buckets, bucket_of = [], {}
+    for index, group in enumerate(groups):
+        last = index == len(groups) - 1
+        dtype = _wire_type(parameters[group[0]]) if group else torch.float32
+        device = parameters[(group or order)[0]].device
+        length = sum(parameters[i].numel() for i in group)
+        total = length + (extra if last else 0)
+        flat = torch.zeros(-(-total // multiple) * multiple, dtype=dtype, device=device)
+        bucket, start = Bucket(index, flat), 0
+        for i in group:
+            size = parameters[i].numel()
+            bucket.views[i] = flat[start : start + size].view(parameters[i].shape)
+            bucket_of[i] = bucket
+            start += size
+        buckets.append(bucket)
+    return Layout(buckets, flat[length : length + extra], bucket_of)
+
+
+def _wire_type(parameter: torch.nn.Parameter) -> torch.dtype:
+    return parameter.dtype if parameter.dtype.itemsize >= 4 else torch.float32

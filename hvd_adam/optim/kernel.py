@@ -1,0 +1,108 @@
+"""One Adam update of a list of tensors: torch's fused kernel where there is one, foreach elsewhere.
+
+Lists go through the fused kernel as fast as one flat buffer does (benchmarks/optimizer.py), so
+parameters keep the memory that they came with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+NO_CORRECTION = 1e30  # a step count at which the kernel's own bias correction is exactly 1
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """The numbers of one update; lr and eps already carry what bias correction asks of them."""
+
+    lr: float
+    beta1: float
+    beta2: float
+    eps: float
+    weight_decay: float
+    decoupled: bool
+    amsgrad: bool
+    maximize: bool
+
+
+@dataclass(slots=True)
+class Tensors:
+    """Parameters of one device and dtype with their state, in the same order throughout."""
+
+    parameters: list[Tensor]
+    gradients: list[Tensor]
+    first: list[Tensor]
+    second: list[Tensor]
+    largest: list[Tensor]
+    steps: list[Tensor]
+
+
+@lru_cache(maxsize=64)
+def fused_available(device_type: str, dtype: torch.dtype) -> bool:
+    """Whether torch's fused Adam works on this device and dtype: tried once, on one element."""
+    try:
+        one = [torch.zeros(1, device=device_type, dtype=dtype) for _ in range(4)]
+        step = torch.zeros((), device=device_type)
+        run_fused(
+            Tensors([one[0]], [one[1]], [one[2]], [one[3]], [], [step]),
+            Rule(0.1, 0.9, 0.99, 1e-8, 0.0, False, False, False),
+        )
+    except (RuntimeError, AttributeError, TypeError, NotImplementedError):
+        return False
+    return True
+
+
+def run_fused(tensors: Tensors, rule: Rule, grad_scale: Tensor | None = None, found_inf: Tensor | None = None) -> None:
+    """One pass over memory: unscale, decay, both moments, step. `steps` drive its bias correction."""
+    kernel = torch._fused_adamw_ if rule.decoupled else torch._fused_adam_
+    kernel(
+        tensors.parameters,
+        tensors.gradients,
+        tensors.first,
+        tensors.second,
+        tensors.largest,
+        tensors.steps,
+        lr=rule.lr,
+        beta1=rule.beta1,
+        beta2=rule.beta2,
+        weight_decay=rule.weight_decay,
+        eps=rule.eps,
+        amsgrad=rule.amsgrad,
+        maximize=rule.maximize,
+        grad_scale=grad_scale,
+        found_inf=found_inf,
+    )
+
+
+def run_foreach(tensors: Tensors, rule: Rule) -> None:
+    """The same update in plain torch operations, without bias correction of its own."""
+    gradients = tensors.gradients
+    if rule.maximize:
+        gradients = list(torch._foreach_neg(gradients))
+    if rule.weight_decay:
+        if rule.decoupled:
+            torch._foreach_mul_(tensors.parameters, 1.0 - rule.lr * rule.weight_decay)
+        else:
+            gradients = list(torch._foreach_add(gradients, tensors.parameters, alpha=rule.weight_decay))
+    torch._foreach_lerp_(tensors.first, gradients, 1.0 - rule.beta1)
+    torch._foreach_mul_(tensors.second, rule.beta2)
+    torch._foreach_addcmul_(tensors.second, gradients, gradients, 1.0 - rule.beta2)
+    second = tensors.second
+    if rule.amsgrad:
+        torch._foreach_maximum_(tensors.largest, tensors.second)
+        second = tensors.largest
+    denominators = torch._foreach_sqrt(second)
+    torch._foreach_add_(denominators, rule.eps)
+    torch._foreach_addcdiv_(tensors.parameters, tensors.first, denominators, -rule.lr)
+
+
+def floor_for(dtype: torch.dtype) -> float:
+    """The epsilon that stands for "none": the root of the smallest positive number of the dtype.
+
+    0/0 becomes 0, and where g^2 underflows, m / sqrt(v) keeps the order of 1 that it would have had.
+    """
+    return 2.0**-537 if dtype == torch.float64 else 2.0**-74

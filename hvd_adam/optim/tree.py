@@ -1,0 +1,114 @@
+"""Sums over workers in one fixed order, so that they are equal bit for bit on any number of ranks.
+
+The order is a binary tree over workers 0 .. W-1: a node [a, b) splits after the largest power of two
+smaller than b - a. A rank adds up what it can of its own workers; nodes that it shares with other
+ranks are added by the rank that owns the segment, in the tree's order.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Callable, Mapping, TypeVar
+
+import torch
+
+from hvd_adam.comm.protocol import World
+
+Node = tuple[int, int]
+Value = TypeVar("Value")
+
+
+def split(node: Node) -> int:
+    """Where [a, b) is cut in two; b - a >= 2."""
+    start, end = node
+    return start + (1 << (end - start - 1).bit_length() - 1)
+
+
+@lru_cache(maxsize=256)
+def whole_subtrees(workers: int, start: int, end: int) -> tuple[Node, ...]:
+    """The largest nodes of the tree over `workers` that lie inside [start, end), from left to right."""
+
+    def inside(node: Node) -> tuple[Node, ...]:
+        if node[1] <= start or end <= node[0]:
+            return ()
+        if start <= node[0] and node[1] <= end:
+            return (node,)
+        middle = split(node)
+        return inside((node[0], middle)) + inside((middle, node[1]))
+
+    return inside((0, workers))
+
+
+def reduce_tree(root: Node, values: Mapping[Node, Value], add: Callable[[Value, Value], Value]) -> Value:
+    """The value of `root` from those of a set of nodes that cover it."""
+    if root in values:
+        return values[root]
+    middle = split(root)
+    left = reduce_tree((root[0], middle), values, add)
+    return add(left, reduce_tree((middle, root[1]), values, add))
+
+
+class SubtreeSums:
+    """This rank's workers, merged as they come into the fewest nodes of the tree.
+
+    Keeps at most one model-sized vector for each level of the tree.
+    """
+
+    def __init__(self, workers: int, first: int, last: int) -> None:
+        self._targets = whole_subtrees(workers, first, last)
+        self._stack: list[tuple[Node, list[torch.Tensor]]] = []
+
+    def push(self, worker: int, vectors: list[torch.Tensor]) -> None:
+        """Takes the vectors of the next worker in order; they are added to in place later."""
+        self._stack.append(((worker, worker + 1), vectors))
+        while len(self._stack) > 1:
+            (left, mine), (right, others) = self._stack[-2:]
+            union = (left[0], right[1])
+            if not any(_is_node_of(union, target) for target in self._targets) or split(union) != left[1]:
+                return
+            for vector, other in zip(mine, others, strict=True):
+                vector.add_(other)
+            self._stack[-2:] = [(union, mine)]
+
+    def pop(self) -> list[list[torch.Tensor]]:
+        """The vectors of each node of `whole_subtrees`, and starts afresh."""
+        stack, self._stack = self._stack, []
+        if tuple(node for node, _ in stack) != self._targets:
+            raise RuntimeError(f"workers {[node for node, _ in stack]} do not make {self._targets}")
+        return [vectors for _, vectors in stack]
+
+
+def _is_node_of(node: Node, root: Node) -> bool:
+    while root != node:
+        if root[1] - root[0] < 2 or not (root[0] <= node[0] and node[1] <= root[1]):
+            return False
+        middle = split(root)
+        root = (root[0], middle) if node[1] <= middle else (middle, root[1])
+    return True
+
+
+def sum_over_workers(
+    world: World, workers: int, mine: list[torch.Tensor], name: str, out: torch.Tensor | None = None
+) -> torch.Tensor:
+    """The sum over all workers, in the tree's order, on every rank.
+
+    Args:
+        mine: one vector for each of this rank's `whole_subtrees`; equal lengths, a multiple of
+            `world.size`.
+        name: the same on every rank.
+        out: where to put the sum; may be one of `mine`.
+
+    Two collectives: segments to their owners, sums back.
+    """
+    share = workers // world.size
+    nodes = [whole_subtrees(workers, r * share, (r + 1) * share) for r in range(world.size)]
+    segment = mine[0].numel() // world.size
+    send = torch.stack(mine).view(len(mine), world.size, segment).transpose(0, 1).contiguous().view(-1)
+    received = world.alltoall(
+        send, [len(mine) * segment] * world.size, [len(held) * segment for held in nodes], f"{name}.parts"
+    )
+    parts = received.view(-1, segment)
+    values = dict(zip((node for held in nodes for node in held), parts, strict=True))
+    total = reduce_tree((0, workers), values, torch.add)
+    gathered = world.allgather(total.contiguous(), f"{name}.sums")
+    return gathered if out is None else out.copy_(gathered)

@@ -1,0 +1,36 @@
+"""Tests that pass on 1, 2 or 4 ranks, since they read the size: launchers/mpirun -n 2 -- python -m pytest tests/parallel."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+
+from hvd_adam.comm import World, init
+
+torch.set_num_threads(1)
+
+_WORLDS: dict[str, World] = {}
+
+
+def open_world(engine: str) -> World:
+    """One world of each engine for the whole session."""
+    if engine not in _WORLDS:
+        _WORLDS[engine] = init(engine)
+    return _WORLDS[engine]
+
+
+@pytest.fixture(params=["horovod", "mpi"])
+def world(request: pytest.FixtureRequest) -> World:
+    return open_world(request.param)
+
+
+def pytest_sessionfinish() -> None:
+    if "mpi" in _WORLDS:
+        _WORLDS["mpi"].barrier()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if os.environ.get("OMPI_COMM_WORLD_RANK", "0") != "0":
+        config.option.verbose = -2

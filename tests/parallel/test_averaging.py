@@ -1,0 +1,203 @@
+"""DistributedOptimizer against one process that sees the whole batch (Proposition 22), and its contract."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from hvd_adam import DistributedOptimizer, GenericAdam
+from hvd_adam.comm import World
+from hvd_adam.comm.solo import SoloWorld
+from hvd_adam.errors import ConfigError, RunError
+from hvd_adam.optim.agreement import agree, digest, refuse_drift
+
+WORKERS, LOCAL = 4, 8
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
+
+
+def network(dtype: torch.dtype = torch.float64) -> nn.Module:
+    torch.manual_seed(5)
+    return nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 3)).to(dtype)
+
+
+def batch(step: int, worker: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1000 * step + worker)
+    inputs = torch.randn(LOCAL, 6, generator=generator, dtype=torch.float64)
+    return inputs.to(dtype), (inputs.sum(1) > 0).long()
+
+
+def run(world: World, dtype: torch.dtype, steps: int = 30, **options: Any) -> nn.Module:
+    model = network(dtype)
+    optimizer = DistributedOptimizer(
+        GenericAdam(model.parameters(), lr=0.01), world, model=model, workers=WORKERS, bucket_mb=1e-4, **options
+    )
+    accumulation = options.get("accumulation", 1)
+    for step in range(1, steps + 1):
+        for worker in optimizer.workers(step):
+            inputs, labels = batch(step, worker, dtype)
+            for x, y in zip(inputs.chunk(accumulation), labels.chunk(accumulation), strict=True):
+                loss = nn.functional.cross_entropy(model(x), y)
+                loss.backward()
+                optimizer.add(loss, len(y))
+        outcome = optimizer.step()
+        optimizer.zero_grad()
+        assert outcome.samples == WORKERS * LOCAL and not outcome.skipped and not outcome.stop_asked
+    return model
+
+
+def whole_batch(dtype: torch.dtype, steps: int = 30) -> nn.Module:
+    model = network(dtype)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    for step in range(1, steps + 1):
+        parts = [batch(step, worker, dtype) for worker in range(WORKERS)]
+        inputs, labels = (torch.cat(x) for x in zip(*parts, strict=True))
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(inputs), labels).backward()
+        optimizer.step()
+    return model
+
+
+def largest_difference(one: nn.Module, other: nn.Module) -> float:
+    pairs = zip(one.parameters(), other.parameters(), strict=True)
+    return max(((a - b).abs().max() / b.abs().max()).item() for a, b in pairs)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("options", [{}, {"accumulation": 2}, {"determinism": "exact"}], ids=str)
+def test_many_workers_equal_one_process_with_the_whole_batch(
+    world: World, dtype: torch.dtype, options: dict[str, Any]
+) -> None:
+    assert largest_difference(run(world, dtype, **options), whole_batch(dtype)) <= TOLERANCE[dtype]
+
+
+def test_exact_mode_equals_one_rank_bit_for_bit(world: World) -> None:
+    here = run(world, torch.float32, determinism="exact")
+    alone = run(SoloWorld(), torch.float32, determinism="exact")
+    assert digest(here.parameters()) == digest(alone.parameters())
+
+
+def test_half_precision_on_the_wire_stays_close(world: World) -> None:
+    assert largest_difference(run(world, torch.float32, wire="fp16"), whole_batch(torch.float32)) < 0.02
+
+
+def test_a_parameter_with_a_gradient_on_one_worker_only_is_averaged_over_all(world: World) -> None:
+    used = nn.Parameter(torch.zeros(2))
+    never = nn.Parameter(torch.ones(3))
+    some = nn.Parameter(torch.zeros(2))
+    optimizer = DistributedOptimizer(torch.optim.SGD([used, never, some], lr=1.0, weight_decay=0.5), world, workers=4)
+    for worker in optimizer.workers(1):
+        loss = (used * 2).sum()
+        if worker == 3:
+            loss = loss + (some * 8).sum()
+        loss.backward()
+    optimizer.step()
+    assert torch.equal(used, torch.full((2,), -2.0))
+    assert torch.equal(some, torch.full((2,), -2.0))
+    assert torch.equal(never, torch.ones(3)) and never.grad is None
+
+
+def test_hooks_in_another_order_on_each_rank_do_not_mix_buckets(world: World) -> None:
+    weights = [nn.Parameter(torch.zeros(300)) for _ in range(6)]
+    optimizer = DistributedOptimizer(torch.optim.SGD(weights, lr=1.0), world, bucket_mb=1e-3)
+    assert optimizer.bucket_count > 3
+    for step in range(1, 21):
+        order = torch.randperm(6, generator=torch.Generator().manual_seed(100 * step + world.rank)).tolist()
+        for weight in weights:
+            weight.data.zero_()
+        chain = torch.zeros(())
+        for i in order:  # a chain fixes the order in which backward reaches the weights
+            chain = chain * 1.0 + (weights[i] * (i + 1)).sum()
+        chain.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        assert all(torch.equal(w, torch.full((300,), -(i + 1.0))) for i, w in enumerate(weights))
+
+
+def test_one_collective_a_bucket_and_none_beyond(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    for name in ("start_allreduce", "alltoall", "allgather", "broadcast", "allgather_bytes", "barrier"):
+        original = getattr(world, name)
+        monkeypatch.setattr(world, name, lambda *a, _o=original, _n=name, **k: (calls.append(_n), _o(*a, **k))[1])
+    for options, wanted in [({}, 1), ({"determinism": "exact"}, 2)]:
+        model = network()
+        optimizer = DistributedOptimizer(GenericAdam(model.parameters()), world, model=model, bucket_mb=1e-4, **options)
+        calls.clear()
+        inputs, labels = batch(1, world.rank, torch.float64)
+        nn.functional.cross_entropy(model(inputs), labels).backward()
+        optimizer.step()
+        assert len(calls) == wanted * optimizer.bucket_count
+
+
+def test_a_stop_asked_for_on_one_rank_is_known_to_all(world: World) -> None:
+    model = network()
+    optimizer = DistributedOptimizer(GenericAdam(model.parameters()), world)
+    model(torch.ones(1, 6, dtype=torch.float64)).sum().backward()
+    assert optimizer.step(stop=world.rank == world.size - 1).stop_asked
+
+
+def test_a_nan_on_one_rank_makes_all_skip(world: World) -> None:
+    model = network()
+    before = digest(model.parameters())
+    optimizer = DistributedOptimizer(GenericAdam(model.parameters()), world)
+    scale = float("nan") if world.rank == world.size - 1 else 1.0
+    (model(torch.ones(1, 6, dtype=torch.float64)).sum() * scale).backward()
+    assert optimizer.step().skipped
+    assert digest(model.parameters()) == before
+
+
+def test_clipping_bounds_the_averaged_gradient(world: World) -> None:
+    weight = nn.Parameter(torch.zeros(4))
+    optimizer = DistributedOptimizer(torch.optim.SGD([weight], lr=1.0), world, clip_norm=1.0)
+    (weight * 10).sum().backward()
+    assert optimizer.step().grad_norm == pytest.approx(20.0)
+    assert weight.norm().item() == pytest.approx(1.0)
+
+
+def test_ranks_start_from_rank_0s_weights(world: World) -> None:
+    weight = nn.Parameter(torch.full((4,), float(world.rank)))
+    DistributedOptimizer(torch.optim.SGD([weight], lr=1.0), world)
+    assert torch.equal(weight, torch.zeros(4))
+
+
+def test_batch_norm_takes_the_mean_over_workers_and_counts_a_step_once(world: World) -> None:
+    model = nn.BatchNorm1d(2, momentum=1.0)
+    optimizer = DistributedOptimizer(torch.optim.SGD(model.parameters(), lr=0.0), world, model=model, workers=4)
+    for worker in optimizer.workers(1):
+        model(torch.tensor([[worker, 0.0], [worker, 0.0]])).sum().backward()
+    optimizer.step()
+    assert model.running_mean is not None and model.num_batches_tracked is not None
+    assert model.running_mean.tolist() == [1.5, 0.0]
+    assert model.num_batches_tracked.item() == 1
+
+
+def test_gradients_of_the_step_before_are_refused(world: World) -> None:
+    model = network()
+    optimizer = DistributedOptimizer(GenericAdam(model.parameters()), world)
+    inputs = torch.ones(1, 6, dtype=torch.float64)
+    model(inputs).sum().backward()
+    optimizer.step()
+    with pytest.raises(RunError, match="call optimizer.zero_grad"):
+        model(inputs).sum().backward()
+
+
+def test_workers_that_ranks_cannot_share_are_refused(world: World) -> None:
+    with pytest.raises(ConfigError, match="workers: 0"):
+        DistributedOptimizer(torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0), world, workers=0)
+
+
+def test_a_drifted_rank_is_named(world: World) -> None:
+    if world.size < 3:
+        refuse_drift(world, [torch.ones(2)], "now")
+        return
+    with pytest.raises(RunError, match=f"rank {world.size - 1} differ"):
+        refuse_drift(world, [torch.full((2,), float(world.rank == world.size - 1))], "now")
+
+
+def test_different_facts_are_found_before_step_1(world: World) -> None:
+    agree(world, {"the config": "same"})
+    if world.size > 1:
+        with pytest.raises(RunError, match="the number of steps is"):
+            agree(world, {"the number of steps": world.rank})

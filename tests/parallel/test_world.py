@@ -1,0 +1,42 @@
+"""The collectives of each engine against what can be worked out by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from hvd_adam.comm import World
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_allreduce_sums_in_place(world: World, dtype: torch.dtype) -> None:
+    tensor = torch.arange(5, dtype=dtype) * (world.rank + 1)
+    world.wait(world.start_allreduce(tensor, f"sum-{dtype}"))
+    assert torch.equal(tensor, torch.arange(5, dtype=dtype) * sum(range(1, world.size + 1)))
+
+
+def test_alltoall_sends_each_rank_its_part_in_rank_order(world: World) -> None:
+    counts = [destination + 1 for destination in range(world.size)]
+    sent = torch.cat([torch.full((n,), 10.0 * world.rank + r) for r, n in enumerate(counts)])
+    received = world.alltoall(sent, counts, [world.rank + 1] * world.size, "parts")
+    expected = torch.cat([torch.full((world.rank + 1,), 10.0 * source + world.rank) for source in range(world.size)])
+    assert torch.equal(received, expected)
+
+
+def test_allgather_concatenates_in_rank_order(world: World) -> None:
+    gathered = world.allgather(torch.full((3,), float(world.rank)), "gather")
+    assert torch.equal(gathered, torch.arange(world.size).repeat_interleave(3).float())
+
+
+def test_broadcast_gives_everybody_the_roots_values(world: World) -> None:
+    tensor = torch.full((4,), world.rank + 7.0)
+    world.broadcast(tensor)
+    assert torch.equal(tensor, torch.full((4,), 7.0))
+
+
+def test_bytes_of_different_lengths_arrive_whole(world: World) -> None:
+    assert world.allgather_bytes(b"x" * world.rank) == [b"x" * rank for rank in range(world.size)]
+
+
+def test_local_ranks_count_up_on_one_host(world: World) -> None:
+    assert (world.local_rank, world.local_size) == (world.rank, world.size)
