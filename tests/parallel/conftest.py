@@ -1,4 +1,7 @@
-"""Tests that pass on 1, 2 or 4 ranks, since they read the size: launchers/mpirun -n 2 -- python -m pytest tests/parallel."""
+"""Tests that pass on 1, 2 or 4 ranks, since they read the size.
+
+launchers/mpirun -n 2 -- python -m pytest tests/parallel
+"""
 
 from __future__ import annotations
 

@@ -1,0 +1,66 @@
+"""A rank that raises, exits or is killed in the middle of a step ends the job everywhere, and not with 0."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+TREE = Path(__file__).resolve().parents[2]
+LIMIT = 10.0  # seconds from the fault to the end of the job
+
+SCRIPT = """
+import os, signal, sys, time, torch
+import hvd_adam
+world = hvd_adam.init()
+weight = torch.nn.Parameter(torch.zeros(1000))
+optimizer = hvd_adam.DistributedOptimizer(hvd_adam.GenericAdam([weight]), world)
+for step in range(1, 6):
+    (weight * step).sum().backward()
+    if step == 3 and world.rank == world.size - 1:
+        open({clock!r}, "w").write(str(time.time()))
+        {fault}
+    optimizer.step()
+    optimizer.zero_grad()
+time.sleep(60)
+"""
+
+FAULTS = {
+    "raises": "raise ValueError('a fault of the user')",
+    "exits with 1": "os._exit(1)",
+    "exits with 0": "os._exit(0)",
+    "is killed": "os.kill(os.getpid(), signal.SIGKILL)",
+}
+
+pytestmark = pytest.mark.skipif(
+    "OMPI_COMM_WORLD_SIZE" in os.environ, reason="starts jobs of its own: runs outside of one"
+)
+
+
+CAMPAIGN = os.environ.get("HVD_ADAM_CAMPAIGN", "")  # make campaign: every case, 20 times
+CASES = [
+    (launcher, fault, ranks)
+    for launcher in ("mpirun", "horovodrun")
+    for fault in FAULTS
+    for ranks in (2, 4)
+    if CAMPAIGN or (launcher == "mpirun" and ranks == 2) or fault == "exits with 0"
+]
+
+
+@pytest.mark.parametrize(("launcher", "fault", "ranks"), CASES * (20 if CAMPAIGN else 1))
+def test_a_rank_that_ends_early_ends_the_job(launcher: str, fault: str, ranks: int, tmp_path: Path) -> None:
+    script = tmp_path / "job.py"
+    clock = tmp_path / "fault"
+    script.write_text(SCRIPT.format(fault=FAULTS[fault], clock=str(clock)))
+    command = [str(TREE / "launchers" / launcher), "-n", str(ranks), "--", sys.executable, str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90)
+    ended = time.time()
+    assert ended - float(clock.read_text()) <= LIMIT, done.stdout + done.stderr
+    assert done.returncode != 0
+    if fault == "raises":
+        assert done.stderr.count("ValueError: a fault of the user") == 1
+        assert f"rank {ranks - 1} on " in done.stderr
