@@ -17,10 +17,8 @@ from hvd_adam.schedules import Schedule, as_schedule
 
 _TENSORS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
 
-torch.serialization.add_safe_globals(  # schedules stand in param_groups: torch.load(weights_only=True) meets them
-    [value for value in vars(schedules).values() if isinstance(value, type) and issubclass(value, Schedule)]
-    + [expressions.Expression]
-)
+_SCHEDULES: list[Any] = [v for v in vars(schedules).values() if isinstance(v, type) and issubclass(v, Schedule)]
+torch.serialization.add_safe_globals([*_SCHEDULES, expressions.Expression])  # torch.load(weights_only=True) meets them
 
 
 class Rates(NamedTuple):
@@ -192,11 +190,11 @@ class GenericAdam(Optimizer):
         """
         _check_shapes(self.param_groups, state_dict)
         super().load_state_dict(state_dict)
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter in self.state and "products" in self.state[parameter]:
-                    products = self.state[parameter]["products"]
-                    self.state[parameter]["products"] = products.to(device="cpu", dtype=torch.float64)
+        for group, saved in zip(self.param_groups, state_dict["param_groups"], strict=True):
+            for parameter, number in zip(group["params"], saved["params"], strict=True):
+                products = state_dict["state"].get(number, {}).get("products")
+                if products is not None:  # torch casts state to the parameter's dtype: these stay as they were
+                    self.state[parameter]["products"] = products.clone()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)

@@ -45,6 +45,7 @@ class Sampler:
             )
         self.train_size, self.local_batch, self.workers = train_size, local_batch, workers
         self.seed, self.kind = seed, kind
+        self._stream_start = seed_for("samples", seed) >> 1  # 2^62 identities: seeds do not meet
 
     @property
     def steps_per_epoch(self) -> int:
@@ -55,7 +56,7 @@ class Sampler:
         """Sample numbers of one worker at step t = 1, 2, ...: int64, shape (local_batch,)."""
         start = worker * self.local_batch
         if self.train_size == 0:
-            first = ((step - 1) * self.workers + worker) * self.local_batch
+            first = self._stream_start + ((step - 1) * self.workers + worker) * self.local_batch
             return np.arange(first, first + self.local_batch, dtype=np.int64)
         if self.kind == "replacement":
             draws = np.random.Generator(np.random.Philox(seed_for("samples", self.seed, step, worker)))
