@@ -44,7 +44,7 @@ class TwoMoons:
 
     def batch(self, indices: np.ndarray, generator: torch.Generator, train: bool) -> tuple[Tensor, ...]:
         """Test points lie behind the training points."""
-        chosen = torch.from_numpy(np.asarray(indices)) + (0 if train else self.train_size)
+        chosen = torch.tensor(indices) + (0 if train else self.train_size)
         return self.points[chosen], self.labels[chosen]
 
     def loss(self, model: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:

@@ -116,6 +116,10 @@ def rmsprop(lr: float = 1e-2, alpha: float = 0.9, v0: float = 1e-8) -> Algorithm
 
 def path(r: float = 1.0, lr: float = 1e-3, beta: float = 0.9, theta: float = 0.999, v0: float = 1e-8) -> Algorithm:
     """From Adam (r = 0) to AdaEMA (r = 1): theta_t = 1 - (r theta + 1 - theta)/t^r (p. 12)."""
+    if not (isinstance(r, (int, float)) and 0 <= r <= 1):
+        raise ConfigError(
+            f"algorithm path, r: {r}", "r lies in [0, 1]: 0 is Adam, 1 is AdaEMA", "set r: 0.5, for instance"
+        )
     return Algorithm("path", Power(lr, 0.5), Constant(beta), PolynomialTheta(r * theta + 1 - theta, r), v0)
 
 
@@ -152,6 +156,6 @@ def named(name: str, **arguments: Any) -> Algorithm:
     unknown = [key for key in arguments if key not in known]
     if unknown:
         raise ConfigError(
-            f"algorithm {name}: {', '.join(unknown)}", "it has no such argument", f"it takes {', '.join(known)}"
+            f"algorithm {name}: {', '.join(unknown)}", f"{name} has no such argument", f"it takes {', '.join(known)}"
         )
     return MEMBERS[name](**arguments)

@@ -138,17 +138,23 @@ def _evaluate_leaf(tree: Tree, t: np.ndarray, horizon: int | None) -> Any:
 
 
 def _complement(tree: Tree, t: np.ndarray, horizon: int | None) -> Any:
-    """1 - tree; the 1 of a leading "1 - ..." is never formed, so nothing cancels against it."""
+    """1 - tree; the 1 of "1 - ..." or "... + 1" is taken away first, so nothing cancels against it."""
     if tree[0] in ("min", "max"):
         other = np.maximum if tree[0] == "min" else np.minimum
         return other(_complement(tree[1], t, horizon), _complement(tree[2], t, horizon))
-    rest = []
+    if tree[0] == "exp":
+        return -np.expm1(_evaluate(tree[1], t, horizon))
+    if tree[0] == "sqrt":
+        return _complement(tree[1], t, horizon) / (1.0 + _evaluate(tree, t, horizon))
+    terms = []
     while tree[0] in ("+", "-"):
-        rest.append((tree[0], tree[2]))
+        terms.append((-1.0 if tree[0] == "+" else 1.0, tree[2]))
         tree = tree[1]
-    value = 1.0 - _evaluate(tree, t, horizon)
-    for sign, right in reversed(rest):
-        value = (np.subtract if sign == "+" else np.add)(value, _evaluate(right, t, horizon))
+    terms.append((-1.0, tree))
+    terms.sort(key=lambda term: term[1][0] != "number")  # numbers first: they meet the 1
+    value: Any = np.float64(1.0)
+    for sign, term in terms:
+        value = value + sign * _evaluate(term, t, horizon)
     return value
 
 
@@ -183,8 +189,9 @@ class _Parser:
     def _fail(self, found: str, hint: str) -> NoReturn:
         begin = max(0, self.start - 50)
         excerpt = self.text[begin : self.start + 20].replace("\n", " ")
+        caret = " " * (self.start - begin) + "^"
         raise ConfigError(
-            f"expression, character {self.start + 1}:\n    {excerpt}\n    {' ' * (self.start - begin)}^ here:",
+            f"in the expression, at character {self.start + 1}:\n    {excerpt}\n    {caret} here:",
             found,
             hint,
         )
@@ -195,10 +202,7 @@ class _Parser:
             self._fail(f"more than {DEEPEST} levels of brackets, signs and powers", "write it flatter")
 
     def _sum(self) -> Tree:
-        self._enter()
-        tree = self._chain(("+", "-"), lambda: self._chain(("*", "/"), self._factor))
-        self.depth -= 1
-        return tree
+        return self._chain(("+", "-"), lambda: self._chain(("*", "/"), self._factor))
 
     def _chain(self, signs: tuple[str, ...], operand: Any) -> Tree:
         tree = operand()
@@ -224,6 +228,8 @@ class _Parser:
     def _atom(self) -> Tree:
         if self.kind == "number":
             value = float(self.token)
+            if value == np.inf:
+                self._fail(f"{self.token} is too large for a float64", "the largest is about 1.8e308")
             self._advance()
             return ("number", value)
         if self.kind == "name":

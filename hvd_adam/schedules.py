@@ -18,6 +18,7 @@ from typing import Any, Callable, ClassVar, NoReturn, Sequence
 import numpy as np
 
 from hvd_adam.errors import ConfigError
+from hvd_adam.running_products import log_running_product
 
 _KINDS: dict[str, type[Schedule]] = {}
 
@@ -416,6 +417,14 @@ class Product(Schedule):
     def _values(self, t: np.ndarray) -> Any:
         return math.prod([factor._values(t) for factor in self.factors], start=np.ones(()))
 
+    def _complements(self, t: np.ndarray) -> Any:
+        value, left = np.ones(()), np.zeros(())
+        for factor in self.factors:
+            before, value = value, value * factor._values(t)
+            inside = (before >= 0) & (before <= 1) & (value >= 0) & (value <= before)
+            left = np.where(inside, left + before * factor._complements(t), 1.0 - value)
+        return left
+
     def __str__(self) -> str:
         return "*".join(map(_bracketed, self.factors)) or "1"
 
@@ -426,7 +435,8 @@ class BiasCorrected(Schedule):
 
         schedule(t) = alpha_t sqrt(1 - prod theta_i) / (1 - prod beta_i),    products over i <= t
 
-    The same map as torch's only if epsilon, too, is scaled by sqrt(1 - prod theta_i).
+    The same map as torch's only if epsilon, too, is scaled by sqrt(1 - prod theta_i). The products are
+    those of `running_products`: closed form for constants, every i to 1e6, quadrature beyond.
     """
 
     kind: ClassVar[str] = "bias_corrected"
@@ -442,8 +452,8 @@ class BiasCorrected(Schedule):
         return _with_horizon(self, horizon, "alpha", "beta", "theta")
 
     def _values(self, t: np.ndarray) -> Any:
-        corrected = np.sqrt(1.0 - running_product(self.theta, t)) / (1.0 - running_product(self.beta, t))
-        return self.alpha._values(t) * corrected
+        left_theta, left_beta = (-np.expm1(_log_product(part, t)) for part in (self.theta, self.beta))
+        return self.alpha._values(t) * np.sqrt(left_theta) / left_beta
 
     def __str__(self) -> str:
         if isinstance(self.beta, Constant) and isinstance(self.theta, Constant):
@@ -451,19 +461,9 @@ class BiasCorrected(Schedule):
         return f"{self.alpha}, bias corrected for {self.beta} and {self.theta}"
 
 
-def running_product(schedule: Schedule, t: Any) -> Any:
-    """prod_{i<=t} schedule(i); closed form for constants, else multiplied up in order of i."""
-    steps = np.asarray(t, dtype=np.float64)
-    if isinstance(schedule, Constant):
-        return schedule.value**steps
-    longest = int(steps.max(initial=1))
-    total, products, start = 1.0, np.empty(steps.shape), 1
-    while start <= longest:
-        block = np.cumprod(np.concatenate(([total], schedule(np.arange(start, min(start + 65536, longest + 1))))))
-        inside = (steps >= start) & (steps < start + len(block) - 1)
-        products[inside] = block[(steps[inside] - start).astype(int) + 1]
-        total, start = float(block[-1]), start + len(block) - 1
-    return products
+def _log_product(schedule: Schedule, t: np.ndarray) -> np.ndarray:
+    steady = isinstance(schedule, (Constant, HorizonAlpha, HorizonTheta))
+    return log_running_product(schedule._complements, t, steady)
 
 
 def as_schedule(value: Any) -> Schedule:
@@ -481,11 +481,11 @@ def schedule_from_plain(data: Any) -> Schedule:
         from hvd_adam.expressions import parse
 
         return parse(data)
-    if isinstance(data, (int, float)) and not isinstance(data, bool):
-        return Constant(float(data))
+    if isinstance(data, Real) and not isinstance(data, bool):
+        return Constant(data)  # type: ignore[arg-type]  # made a float there
     if isinstance(data, dict) and len(data) == 1:
         kind, arguments = next(iter(data.items()))
-        if kind in _KINDS and isinstance(arguments, dict):
+        if kind in _KINDS:
             return _build(_KINDS[kind], arguments)
     kinds = ", ".join(sorted(_KINDS))
     near = difflib.get_close_matches(str(next(iter(data))), _KINDS, n=1) if isinstance(data, dict) and data else []
@@ -498,15 +498,16 @@ def schedule_from_plain(data: Any) -> Schedule:
     )
 
 
-def _build(cls: type[Schedule], arguments: dict[str, Any]) -> Schedule:
+def _build(cls: type[Schedule], arguments: Any) -> Schedule:
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    unknown = set(arguments) - set(fields)
-    missing = [n for n, f in fields.items() if f.default is dataclasses.MISSING and n not in arguments]
-    if unknown or missing:
+    given = arguments if isinstance(arguments, dict) else {}
+    faults = [f"unknown {name}" for name in given if name not in fields]
+    faults += [f"missing {n}" for n, f in fields.items() if f.default is dataclasses.MISSING and n not in given]
+    if faults or not isinstance(arguments, dict):
         raise ConfigError(
-            f"schedule {cls.kind}: {'unknown ' + ', '.join(map(str, unknown)) if unknown else 'missing ' + ', '.join(missing)}",
+            f"schedule {cls.kind}: {', '.join(faults)}",
             f"{cls.kind} takes {', '.join(fields)}",
-            "correct the name",
+            f"write {{{cls.kind}: {{{', '.join(f'{name}: ...' for name in fields)}}}}}",
         )
     return cls(**arguments)
 
@@ -520,6 +521,8 @@ def _argument(kind: str, field: Any, value: Any) -> Any:
         return tuple(as_schedule(v) if "Schedule" in type_ else _whole(kind, field.name, v) for v in value)
     if type_ == "Schedule":
         return as_schedule(value)
+    if type_ == "str" and not isinstance(value, str):
+        _refuse(kind, field.name, value, "text")
     if type_ == "str" or (value is None and "None" in type_):
         return value
     if type_ != "float":
@@ -528,12 +531,17 @@ def _argument(kind: str, field: Any, value: Any) -> Any:
         value = getattr(as_schedule(value), "value", value)
     if not isinstance(value, Real) or isinstance(value, bool):
         _refuse(kind, field.name, value, "a number")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        _refuse(kind, field.name, value, "a number that float64 can hold")
 
 
 def _whole(kind: str, name: str, value: Any) -> int:
     if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
         _refuse(kind, name, value, "a whole number >= 1")
+    if int(value) > 2**62:
+        _refuse(kind, name, value, "a whole number below 2^62")
     return int(value)
 
 
@@ -559,7 +567,7 @@ def check_training_domain(schedule: Schedule, role: str, steps: int) -> None:
         ConfigError: names the first such t, and the value there.
     """
     rule, holds = _DOMAINS[role]
-    schedule = schedule.with_horizon(steps)
+    schedule = schedule.with_horizon(_whole("over a run", "steps", steps))
     for block in _steps_to_look_at(steps):
         values = schedule(block)
         bad = np.flatnonzero(~holds(values))

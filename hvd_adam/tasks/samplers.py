@@ -63,7 +63,7 @@ class Sampler:
             return draws.integers(0, self.train_size, size=self.local_batch)
         epoch, place = divmod(step - 1, self.steps_per_epoch)
         start += place * self.local_batch * self.workers
-        return _permutation(self.train_size, self.seed, epoch)[start : start + self.local_batch]
+        return _permutation(self.train_size, self.seed, epoch)[start : start + self.local_batch].copy()
 
 
 @lru_cache(maxsize=2)

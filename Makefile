@@ -1,0 +1,55 @@
+# make demo      trains digits on two ranks and shows what came of it
+# make test      runs all tests
+# make lint      ruff, import contracts, shellcheck, types
+# make setup     [GPU=1] [TORCH_INDEX=URL] [TORCH_VERSION=2.15.0] [MPI=pypi|site|/path/to/mpicc] [JOBS=4]
+# make data      [NAME=mnist] fetches a data set
+# make campaign  the long trials
+# make clean     removes what set-up and builds have made; the cache of compiled wheels stays
+# Every target sets up what is missing first; where nothing is, that takes less than a second. docs/install.md
+
+PYTHON ?= python3
+bin := .venv/bin
+shell_scripts := launchers/common.sh launchers/local launchers/mpirun launchers/horovodrun launchers/srun .ci/run
+
+arguments = $(if $(GPU),--gpu '$(GPU)') $(if $(TORCH_INDEX),--torch-index '$(TORCH_INDEX)') \
+	$(if $(TORCH_VERSION),--torch-version '$(TORCH_VERSION)') $(if $(MPI),--mpi '$(MPI)') $(if $(JOBS),--jobs '$(JOBS)')
+
+.PHONY: help setup tools demo test lint campaign data clean
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+help:
+	@sed -n '/^# /s/^# //p' Makefile
+
+setup:
+	@command -v '$(PYTHON)' >/dev/null || { echo "setup: there is no $(PYTHON): ask for these packages: apt install python3 python3-venv python3-dev" >&2; exit 1; }
+	@'$(PYTHON)' -m bootstrap $(arguments)
+
+tools:
+	@'$(PYTHON)' -m bootstrap $(arguments) --extra dev
+
+demo: setup
+	@launchers/mpirun -n 2 -- hvd-adam train configs/digits.yaml
+
+test: setup
+	@$(bin)/python -m pytest tests/unit
+	@launchers/mpirun -n 2 -- python -m pytest -q tests/parallel
+	@launchers/mpirun -n 4 -- python -m pytest -q tests/parallel
+	@$(bin)/python -m pytest tests/jobs
+	@if [ -d tests/docs ]; then $(bin)/python -m pytest tests/docs; fi
+
+lint: tools
+	@$(bin)/ruff check .
+	@$(bin)/ruff format --check .
+	@PYTHONPATH=. $(bin)/lint-imports
+	@$(bin)/mypy
+	@$(bin)/shellcheck -x $(shell_scripts)
+
+campaign: setup
+	@if [ -d tests/campaign ]; then $(bin)/python -m pytest tests/campaign; else echo "There is no campaign yet."; fi
+
+data: setup
+	@$(bin)/hvd-adam data get $(or $(NAME),mnist)
+
+clean:
+	rm -rf .venv build *.egg-info

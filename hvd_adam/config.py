@@ -1,0 +1,316 @@
+"""What a run is, checked once at the edge: a YAML file and overrides become one frozen `RunConfig`.
+
+Reading a config imports no torch. What only the data can tell (the length of an epoch, and with it
+the domain of a schedule that knows T) is checked by `training.plan`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import inspect
+import json
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal, Sequence
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from hvd_adam import algorithms, config_file
+from hvd_adam.algorithms import ONE_OVER_SD, Algorithm
+from hvd_adam.config_errors import first_error
+from hvd_adam.errors import ConfigError
+from hvd_adam.schedules import Constant, Schedule, as_schedule, check_training_domain
+
+# Facts of the launch: they change neither the trajectory nor what a checkpoint may continue.
+LAUNCH_KEYS = frozenset(
+    ("name", "engine", "threads", "bucket_mb", "check_every", "checkpoint", "data", "stage", "condition")
+)
+
+
+def _schedule(value: Any) -> Any:
+    as_schedule(value)
+    return value
+
+
+def _start_of_v(value: Any) -> Any:
+    if value == ONE_OVER_SD or (isinstance(value, (int, float)) and not isinstance(value, bool)):
+        return value
+    raise ConfigError(f"optimizer.v0: {value}", "v starts at a number >= 0, or 1/(s d)", 'for instance v0: "1/(s d)"')
+
+
+def _by_name(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+class Section(BaseModel):
+    """A mapping in the config: unknown keys, wrong types, nan and inf are refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Choice(Section):
+    """A name with its own options beside it; which ones it takes, its registry knows."""
+
+    model_config = ConfigDict(extra="allow")
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """All but the name."""
+        return dict(self.model_extra or {})
+
+
+ScheduleValue = Annotated[Any, AfterValidator(_schedule)]
+Named = Annotated[Choice, BeforeValidator(_by_name)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class OptimizerSection(Section):
+    """GenericAdam's arguments one by one: a member without a name."""
+
+    lr: ScheduleValue = 1e-3
+    betas: Annotated[list[ScheduleValue], Field(min_length=2, max_length=2)] = [0.9, 0.999]
+    eps: float = Field(1e-8, ge=0)
+    eps_in: Literal["denominator", "v0"] = "denominator"
+    v0: Annotated[Any, AfterValidator(_start_of_v)] = 0.0
+    bias_correction: bool = True
+    weight_decay: float = Field(0.0, ge=0)
+    decoupled_weight_decay: bool = False
+    amsgrad: bool = False
+
+
+class NonfiniteSection(Section):
+    """stop_after: steps in a row whose gradient is not finite, after which the run gives up."""
+
+    stop_after: Positive = 10
+
+
+class EvaluateSection(Section):
+    """When to evaluate; the last step always is. chunk: samples evaluated at once."""
+
+    every: Positive | None = None
+    at: list[Annotated[int, Field(ge=0)]] | None = None
+    geometric: float | None = Field(default=None, gt=1)
+    start: bool = False
+    chunk: Positive = 250
+
+    def steps(self, last: int) -> list[int]:
+        """The steps 0 <= t <= last to evaluate at, in order; `last` is one of them."""
+        found = {last} | ({0} if self.start else set())
+        if self.every:
+            found.update(range(self.every, last + 1, self.every))
+        found.update(t for t in self.at or () if t <= last)
+        if self.geometric:
+            t = 1
+            while t <= last:
+                found.add(t)
+                t = max(t + 1, math.ceil(t * self.geometric))
+        return sorted(found)
+
+    @model_validator(mode="after")
+    def _one_of_three(self) -> EvaluateSection:
+        given = [key for key in ("every", "at", "geometric") if getattr(self, key) is not None]
+        if len(given) > 1:
+            raise ConfigError(" and ".join(given), "each says when to evaluate", f"keep {given[0]} alone")
+        return self
+
+
+class CheckpointSection(Section):
+    """every: steps between checkpoints; null writes one at the end, and when the run is stopped."""
+
+    every: Positive | None = None
+
+
+class RunConfig(Section):
+    """One run. docs/config.md says what each key means."""
+
+    name: str | None = Field(None, pattern=r"^[\w.+-]*\w[\w.+-]*$")
+    task: Named = Choice(name="digits")
+    algorithm: Named | None = None
+    optimizer: OptimizerSection | None = None
+    workers: Positive = 2
+    local_batch: Positive = 32
+    accumulation: Positive = 1
+    steps: Positive | None = None
+    epochs: Positive | None = None
+    sampling: Literal["epochs", "replacement"] = "epochs"
+    seed: int = Field(0, ge=0, lt=2**63)
+    precision: Literal["float32", "float64", "bf16"] = "float32"
+    determinism: Literal["default", "exact"] = "default"
+    clip_norm: float | None = Field(None, gt=0)
+    wire: Literal["fp16"] | None = None
+    skip_nonfinite: NonfiniteSection = NonfiniteSection()
+    evaluate: EvaluateSection = EvaluateSection()
+    checkpoint: CheckpointSection = CheckpointSection()
+    check_every: int = Field(0, ge=0)
+    engine: Literal["horovod", "mpi", "solo"] | None = None
+    threads: Positive | None = None
+    bucket_mb: float = Field(4.0, gt=0)
+    data: str | None = None
+    stage: str | None = None
+    condition: Literal["off", "warn", "require"] = "warn"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        given = dict(given)
+        if given.get("steps") is None and given.get("epochs") is None:
+            given["steps"] = 300
+        if given.get("algorithm") is None and given.get("optimizer") is None:
+            given["algorithm"] = {"name": "adam"}
+        return given
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> RunConfig:
+        for one, other in (("steps", "epochs"), ("algorithm", "optimizer")):
+            if getattr(self, one) is not None and getattr(self, other) is not None:
+                raise ConfigError(f"{one} and {other}", "each says the same in its own way", f"take {other} out")
+        if self.wire and self.determinism == "exact":
+            raise ConfigError("wire: fp16 with determinism: exact", "sums in fp16 depend on order", "leave one out")
+        check_schedules(algorithm_of(self), self.steps)
+        return self
+
+    @property
+    def global_batch(self) -> int:
+        """Samples of a step: every worker makes `accumulation` passes over `local_batch` samples each."""
+        return self.workers * self.local_batch * self.accumulation
+
+    def member(self) -> Algorithm:
+        """The schedules and conventions of this run."""
+        return algorithm_of(self)
+
+    def identity(self) -> str:
+        """A hash of all that makes this run itself: facts of the launch are left out. 16 hexadecimal digits."""
+        return fingerprint(self)
+
+    def to_yaml(self) -> str:
+        """The resolved config as a file that `load` reads back."""
+        return config_file.write(to_plain(self))
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Reads a config file, sets `key=value` overrides, and checks the whole.
+
+    Raises:
+        ConfigError: see `config_file`; an unknown key (the nearest known one is named), a value of the
+            wrong type or out of its range, an unknown task, algorithm or argument, a schedule that leaves
+            the domain that training needs.
+    """
+    document = config_file.read(path)
+    document.setdefault("name", Path(path).stem)
+    for assignment in overrides:
+        config_file.override(document, assignment)
+    return from_plain(document)
+
+
+def from_plain(document: dict[str, Any]) -> RunConfig:
+    """The RunConfig that plain data says; the inverse of `to_plain`."""
+    try:
+        return RunConfig.model_validate(document)
+    except ValidationError as error:
+        raise first_error(error, RunConfig) from None
+
+
+def to_plain(config: RunConfig) -> dict[str, Any]:
+    """Plain data, every key resolved; alternatives that were not taken are left out."""
+    plain = config.model_dump()
+    absent = [key for key in ("steps", "epochs", "algorithm", "optimizer") if plain[key] is None]
+    return {key: value for key, value in plain.items() if key not in absent}
+
+
+def flat(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The same with dotted keys: {"evaluate.every": 50, ...}."""
+    found: dict[str, Any] = {}
+    for key, value in plain.items():
+        if isinstance(value, dict) and value:
+            found.update(flat(value, f"{prefix}{key}."))
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+def identity(config: RunConfig) -> dict[str, Any]:
+    """What makes this run itself: everything but the facts of the launch, with dotted keys."""
+    return flat({key: value for key, value in to_plain(config).items() if key not in LAUNCH_KEYS})
+
+
+def fingerprint(config: RunConfig) -> str:
+    """A hash of `identity`, 16 hexadecimal digits."""
+    text = json.dumps(identity(config), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def algorithm_of(config: RunConfig) -> Algorithm:
+    """The member of the family that the config names, or that its optimizer section spells out."""
+    if config.algorithm is not None:
+        options = config.algorithm.options
+        _check_arguments(config.algorithm.name, options)
+        return algorithms.named(config.algorithm.name, **options)
+    section = config.optimizer
+    assert section is not None
+    beta, theta = section.betas
+    return Algorithm(
+        "generic",
+        as_schedule(section.lr),
+        as_schedule(beta),
+        as_schedule(theta),
+        ONE_OVER_SD if isinstance(section.v0, str) else section.v0,
+        section.eps,
+        section.eps_in,
+        section.bias_correction,
+        section.weight_decay,
+        section.decoupled_weight_decay,
+        section.amsgrad,
+    )
+
+
+def check_schedules(algorithm: Algorithm, steps: int | None) -> None:
+    """Checks alpha_t, beta_t, theta_t: constants at once, schedules where the run's length is known.
+
+    Raises:
+        ConfigError: a constant out of its range, or the first t at which a schedule is.
+    """
+    for role, label in (("alpha", "lr"), ("beta", "beta1"), ("theta", "beta2")):
+        schedule: Schedule = getattr(algorithm, role)
+        if isinstance(schedule, Constant):
+            _check_constant(role, label, schedule.value)
+        elif steps is not None:
+            check_training_domain(schedule.with_horizon(steps), role, steps)
+    for name in ("eps", "v0", "weight_decay"):
+        value = getattr(algorithm, name)
+        if not isinstance(value, str) and not 0 <= value < float("inf"):
+            raise ConfigError(f"{name}: {value}", "it must be finite and >= 0", f"set {name}: 0 to do without")
+
+
+def _check_constant(role: str, label: str, value: float) -> None:
+    if role == "alpha" and not 0 <= value < float("inf"):
+        raise ConfigError(f"{label}: {value:g}", "a learning rate is finite and >= 0", f"{label}: 0.001 is usual")
+    if role == "beta" and not 0 <= value < 1:
+        raise ConfigError(f"{label}: {value:g}", "beta must lie in [0, 1)", f"{label}: 0.9 is usual; 0 gives RMSProp")
+    if role == "theta" and not 0 < value < 1:
+        raise ConfigError(f"{label}: {value:g}", "a constant theta must lie in (0, 1)", f"{label}: 0.999 is usual")
+
+
+def _check_arguments(name: str, options: dict[str, Any]) -> None:
+    """Wrong types among a member's arguments; unknown ones it refuses itself."""
+    member = algorithms.MEMBERS.get(name)
+    if member is None:
+        near = difflib.get_close_matches(name, algorithms.MEMBERS, n=1)
+        raise ConfigError(
+            f"algorithm: {name}",
+            f"there is no such member; there are {', '.join(algorithms.MEMBERS)}",
+            f"did you mean {near[0]}?" if near else "name one of these, or write an optimizer section",
+        )
+    for key, parameter in inspect.signature(member).parameters.items():
+        value = options.get(key, parameter.default)
+        kind = str(parameter.annotation)
+        if kind == "Any":
+            as_schedule(value)
+        elif isinstance(value, bool) or not isinstance(value, int if kind == "int" else (int, float)):
+            number = "a whole number" if kind == "int" else "a number"
+            raise ConfigError(
+                f"algorithm.{key}: {value!r}", f"{name} takes {number} there", f"say {key}: {parameter.default}"
+            )

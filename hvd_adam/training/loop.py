@@ -1,0 +1,270 @@
+"""The training run, from top to bottom."""
+
+from __future__ import annotations
+
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Callable, Iterator
+
+import torch
+
+from hvd_adam.comm import World, init
+from hvd_adam.config import RunConfig
+from hvd_adam.errors import RunError
+from hvd_adam.optim.averaging import DistributedOptimizer
+from hvd_adam.optim.outcome import Outcome
+from hvd_adam.randomness import seed_for
+from hvd_adam.training import checkpoint
+from hvd_adam.training.evaluation import evaluate
+from hvd_adam.training.launch_facts import agree_before_step_1, launch_facts
+from hvd_adam.training.preemption import StopRequest
+from hvd_adam.training.preparation import (
+    Parts,
+    average,
+    check_task,
+    load_optimizer_state,
+    optimizer_state,
+    prepare,
+    set_threads,
+)
+from hvd_adam.training.rundir import finished, open_run, save_weights, write_environment, write_json
+from hvd_adam.training.trace import SCHEMA, Trace, cut_back
+
+PHASES = ("data", "forward", "backward", "wait", "step")
+
+
+@dataclass
+class Result:
+    """What a run came to. `seconds` by phase, of rank 0; `status`: done, stopped or failed."""
+
+    path: Path
+    step: int = 0
+    samples: int = 0
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
+    measures: dict[str, float] = field(default_factory=dict)
+    target: str = "loss"
+    ranks: int = 1
+    workers: int = 1
+    skipped: int = 0
+    in_a_row: int = 0
+    status: str = "running"
+
+    @property
+    def stopped(self) -> bool:
+        """It was asked to stop, and saved itself."""
+        return self.status == "stopped"
+
+
+def train(
+    config: RunConfig,
+    run: str | None,
+    resume: bool,
+    say: Callable[[str], None] | None = None,
+    stop: StopRequest | None = None,
+    world: World | None = None,
+) -> Result | None:
+    """Trains as `config` says, on all ranks; the result on rank 0, None elsewhere.
+
+    Args:
+        run: the run directory; None makes one under runs/.
+        resume: go on from the newest checkpoint, where there is one.
+        say: takes each line of progress, on rank 0.
+        stop: the flag that signals raise.
+        world: one that is open, and stays open: for a process that makes many runs.
+
+    Raises:
+        HvdAdamError: see the class of each; all ranks raise alike where all can know.
+    """
+    stop = stop or StopRequest()
+    task = check_task(config)
+    mine = world is None
+    world = world or init(config.engine)
+    set_threads(config, world.local_size)
+    parts = prepare(config, task)
+    agree_before_step_1(world, config, parts.steps)
+    path = open_run(world, config, run, resume)
+    trainer = _Trainer(config, world, parts, path, stop, say if world.rank == 0 else None)
+    result = finished(path, parts.steps, Result) or trainer.run()
+    if mine:
+        world.close()
+    return result if world.rank == 0 else None
+
+
+class _Trainer:
+    def __init__(
+        self,
+        config: RunConfig,
+        world: World,
+        parts: Parts,
+        path: Path,
+        stop: StopRequest,
+        say: Callable[[str], None] | None,
+    ) -> None:
+        self.config, self.world, self.path, self.stop, self.say = config, world, path, stop, say
+        self.parts, self.task, self.model, self.steps = parts, parts.task, parts.model, parts.steps
+        self.result = Result(path, target=parts.task.target, ranks=world.size, workers=config.workers)
+        saved = checkpoint.load_newest(world, path / "checkpoints", config)
+        if saved:
+            self._restore(saved)
+        self.optimizer: DistributedOptimizer = average(config, world, parts)
+        if saved:
+            self.optimizer.load_averaging_state(saved["averaging"])
+        self.start = self.result.step
+        self.trace = self._open_trace()
+
+    def run(self) -> Result:
+        """Steps from where the run stands to the end, or to a stop that some rank was asked for."""
+        try:
+            self._announce()
+            evaluations = set(self.config.evaluate.steps(self.steps))
+            if self.start == 0 and 0 in evaluations:
+                self._evaluate(0, None)
+            for step in range(self.start + 1, self.steps + 1):
+                rates = self.parts.adam.rates()[0]
+                spent = self._passes(step)
+                outcome = self.optimizer.step(stop=self.stop.flag)
+                self.optimizer.zero_grad()
+                self._record(step, spent, outcome, rates)
+                if step in evaluations:
+                    self._evaluate(step, outcome.loss)
+                stopped = outcome.stop_asked and step < self.steps
+                if stopped or step == self.steps or self._is_due(step):
+                    self._save(step)
+                if stopped:
+                    self.result.status = "stopped"
+                    break
+            else:
+                self.result.status = "done"
+        except BaseException:
+            self._close("interrupted" if self.result.status == "running" else self.result.status)
+            raise
+        self._close(self.result.status)
+        self.world.barrier()
+        return self.result
+
+    def _passes(self, step: int) -> dict[str, float]:
+        """Forward and backward of this rank's workers; the seconds of each phase."""
+        spent = dict.fromkeys(PHASES, 0.0)
+        for worker in self.optimizer.workers(step):
+            then = time.perf_counter()
+            for batch in self._batches(step, worker):
+                now = time.perf_counter()
+                spent["data"] += now - then
+                with self._autocast():
+                    loss = self.task.loss(self.model, batch)
+                then, now = now, time.perf_counter()
+                spent["forward"] += now - then
+                loss.backward()
+                then, now = now, time.perf_counter()
+                spent["backward"] += now - then
+                self.optimizer.add(loss.detach(), self.config.local_batch)
+                then = time.perf_counter()
+        return spent
+
+    def _batches(self, step: int, worker: int) -> Iterator[tuple[torch.Tensor, ...]]:
+        indices, size = self.parts.sampler.indices(step, worker), self.config.local_batch
+        generator = torch.Generator().manual_seed(seed_for("augmentation", self.config.seed, step, worker))
+        for start in range(0, len(indices), size):
+            yield self.task.batch(indices[start : start + size], generator, train=True)
+
+    def _autocast(self) -> Any:
+        return torch.autocast("cpu", torch.bfloat16) if self.config.precision == "bf16" else nullcontext()
+
+    def _record(self, step: int, spent: dict[str, float], outcome: Outcome, rates: Any) -> None:
+        result = self.result
+        spent["wait"], spent["step"] = outcome.wait_seconds, outcome.step_seconds
+        for phase in PHASES:
+            result.seconds[phase] += spent[phase]
+        result.step, result.samples = step, result.samples + outcome.samples
+        result.skipped += outcome.skipped
+        result.in_a_row = result.in_a_row + 1 if outcome.skipped else 0
+        self.trace.write(
+            "step", step=step, samples=result.samples, seconds={k: round(v, 6) for k, v in spent.items()},
+            loss=outcome.loss, grad_norm=outcome.grad_norm, lr=rates.lr, beta1=rates.beta1, beta2=rates.beta2,
+            skipped=outcome.skipped,
+        )  # fmt: skip
+        if result.in_a_row >= self.config.skip_nonfinite.stop_after:
+            result.status = "failed"
+            raise RunError(
+                f"{result.in_a_row} steps in a row had a gradient that is not finite, the last at step {step}",
+                "the run has diverged, or its data holds a NaN",
+                "lower the learning rate, set clip_norm, or look at the data",
+            )
+
+    def _evaluate(self, step: int, loss: float | None) -> None:
+        started = time.perf_counter()
+        with self._autocast():
+            measures = evaluate(self.task, self.model, self.optimizer, self.config.evaluate.chunk)
+        self.result.measures = measures
+        seconds = round(time.perf_counter() - started, 6)
+        self.trace.write("eval", step=step, samples=self.result.samples, seconds=seconds, **measures)
+        if self.say:
+            shown = "  ".join(f"{name} {value:.4g}" for name, value in measures.items())
+            training = "" if loss is None else f"  training loss {loss:.4g}"
+            self.say(f"step {step}/{self.steps}{training}  test {shown}")
+
+    def _is_due(self, step: int) -> bool:
+        every = self.config.checkpoint.every
+        return every is not None and step % every == 0
+
+    def _save(self, step: int) -> None:
+        if self.world.rank == 0:
+            result = self.result
+            content = {
+                "model": self.model.state_dict(),
+                "optimizer": optimizer_state(self.parts),
+                "averaging": self.optimizer.averaging_state(),
+                "skipped": [result.skipped, result.in_a_row],
+                "samples": result.samples,
+                "seconds": result.seconds,
+                "measures": result.measures,
+            }
+            checkpoint.save(self.path / "checkpoints", step, self.config, content)
+
+    def _restore(self, saved: dict[str, Any]) -> None:
+        self.model.load_state_dict(saved["model"])
+        load_optimizer_state(self.parts, saved["optimizer"])
+        result = self.result
+        result.step, result.samples = saved["step"], saved["samples"]
+        result.skipped, result.in_a_row = saved["skipped"]
+        result.seconds, result.measures = dict(saved["seconds"]), dict(saved["measures"])
+
+    def _open_trace(self) -> Trace:
+        facts = launch_facts(self.world, self.config)
+        if self.world.rank:
+            return Trace(None)
+        write_environment(self.path, {**facts, "resumed_from": self.start})
+        kept = cut_back(self.path / "trace.jsonl", self.start)
+        trace = Trace(self.path / "trace.jsonl")
+        if not kept:
+            trace.write("start", schema=SCHEMA, steps=self.steps, target=self.task.target, **facts)
+        return trace
+
+    def _announce(self) -> None:
+        if self.say:
+            config, member = self.config, self.config.member()
+            self.say(
+                f"{config.task.name}: {config.workers} workers x {config.local_batch * config.accumulation} samples on "
+                f"{self.world.size} rank{'s' if self.world.size > 1 else ''} ({self.world.engine}), "
+                f"{self.steps} steps, {config.precision}, determinism {config.determinism}"
+            )
+            self.say(
+                f"{member.name}: lr {member.alpha.to_plain()} (as written, whatever the number of workers), "
+                f"beta1 {member.beta.to_plain()}, beta2 {member.theta.to_plain()}"
+            )
+            if self.start:
+                self.say(f"goes on from the checkpoint of step {self.start}")
+
+    def _close(self, status: str) -> None:
+        self.trace.write("end", step=self.result.step, status=status)
+        self.trace.close()
+        if self.world.rank:
+            return
+        if status == "done":
+            save_weights(self.path, self.model)
+        facts = {name: value for name, value in vars(self.result).items() if name not in ("path", "in_a_row")}
+        facts["status"] = status
+        content = {"schema": SCHEMA, "identity": self.config.identity(), "steps": self.steps, **facts}
+        write_json(self.path / "result.json", content)

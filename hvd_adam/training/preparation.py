@@ -1,0 +1,146 @@
+"""From a config to what a loop needs: data, model, optimizer, sampler. Every rank builds the same."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hvd_adam import data
+from hvd_adam.comm import World
+from hvd_adam.config import RunConfig, check_schedules
+from hvd_adam.errors import ConditionError, ConfigError
+from hvd_adam.optim.averaging import DistributedOptimizer
+from hvd_adam.optim.generic_adam import GenericAdam
+from hvd_adam.randomness import seed_for
+from hvd_adam.tasks import Sampler, Task, get
+
+
+@dataclass
+class Parts:
+    """What a run is made of; `steps` is T."""
+
+    task: Task
+    sampler: Sampler
+    model: torch.nn.Module
+    adam: GenericAdam
+    steps: int
+
+
+def check_task(config: RunConfig) -> Task:
+    """The task, its name and options checked; no data is read yet."""
+    return get(config.task.name, **config.task.options)
+
+
+def set_threads(config: RunConfig, local_size: int) -> None:
+    """Threads of this rank: the config's, else the environment's, else the cores shared among the ranks here.
+
+    Exact mode takes one thread and deterministic algorithms, so that no sum depends on how it was cut.
+    """
+    exact = config.determinism == "exact"
+    threads = config.threads or (1 if exact else None)
+    if threads is None and "OMP_NUM_THREADS" not in os.environ:
+        threads = max(1, len(os.sched_getaffinity(0)) // local_size)
+    if threads:
+        torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(exact)
+
+
+def prepare(config: RunConfig, task: Task) -> Parts:
+    """Reads the data, draws the weights, and makes the optimizer.
+
+    Raises:
+        DataError: data missing or damaged.
+        ConfigError: what only the data can tell: a batch larger than an epoch, a schedule that leaves
+            its domain before the last step.
+        ConditionError: condition: require, which this version cannot show.
+    """
+    if config.condition == "require":
+        raise ConditionError(
+            "condition: require",
+            "the sufficient condition is not checked by this version, so it is not shown to hold",
+            "say condition: warn to train all the same",
+        )
+    task.prepare(_data_root(config))
+    sampler = Sampler(
+        task.train_size, config.local_batch * config.accumulation, config.workers, config.seed, config.sampling
+    )
+    steps = planned_steps(config, task)
+    member = config.member()
+    check_schedules(member, steps)
+    torch.manual_seed(seed_for("weights", config.seed))
+    model = task.model().to(torch.float64 if config.precision == "float64" else torch.float32)
+    dim = sum(p.numel() for p in model.parameters())
+    adam = GenericAdam(
+        model.parameters(), **member.optimizer_arguments(batch=config.global_batch, dim=dim, steps=steps)
+    )
+    return Parts(task, sampler, model, adam, steps)
+
+
+def planned_steps(config: RunConfig, task: Task) -> int:
+    """T: as many as the config says, or whole global batches in its epochs."""
+    if config.steps is not None:
+        return config.steps
+    assert config.epochs is not None
+    steps = config.epochs * (task.train_size // config.global_batch)
+    if steps < 1:
+        raise ConfigError(
+            f"epochs: {config.epochs} of {task.train_size} samples, global batch {config.global_batch}",
+            "the data is endless" if task.train_size == 0 else "an epoch holds no whole batch",
+            "say steps instead of epochs" if task.train_size == 0 else "lower workers, local_batch or accumulation",
+        )
+    return steps
+
+
+def average(config: RunConfig, world: World, parts: Parts) -> DistributedOptimizer:
+    """The optimizer over all workers; weights and buffers are those of rank 0 from here on."""
+    return DistributedOptimizer(
+        parts.adam,
+        world,
+        model=parts.model,
+        workers=config.workers,
+        accumulation=config.accumulation,
+        clip_norm=config.clip_norm,
+        bucket_mb=config.bucket_mb,
+        wire=config.wire,
+        determinism=config.determinism,
+        seed=config.seed,
+        check_every=config.check_every,
+    )
+
+
+def _data_root(config: RunConfig) -> Path:
+    root = Path(config.data).expanduser() if config.data else data.data_root()
+    if config.stage is None:
+        return root
+    return data.stage(config.task.name, root, Path(config.stage).expanduser())
+
+
+def optimizer_state(parts: Parts) -> dict[str, Any]:
+    """The optimizer's state by parameter name: independent of buckets, groups' order and ranks."""
+    names: dict[Any, str] = {parameter: name for name, parameter in parts.model.named_parameters()}
+    state = {names[parameter]: dict(values) for parameter, values in parts.adam.state.items()}
+    return {"state": state, "t": [group["t"] for group in parts.adam.param_groups]}
+
+
+def load_optimizer_state(parts: Parts, saved: dict[str, Any]) -> None:
+    """Takes over what `optimizer_state` gave, bit for bit, dtypes kept.
+
+    Raises:
+        ConfigError: another shape than this model's.
+    """
+    for name, parameter in parts.model.named_parameters():
+        state = parts.adam.state[parameter]
+        for key, value in saved["state"].get(name, {}).items():
+            if key in state and state[key].shape != value.shape:
+                raise ConfigError(
+                    f"{key} of {name}: shape {tuple(value.shape)}",
+                    f"this model has {tuple(state[key].shape)} there",
+                    "resume with the model that the checkpoint was made with",
+                )
+            state[key] = value.clone()
+    for group, t in zip(parts.adam.param_groups, saved["t"], strict=True):
+        group["t"] = t

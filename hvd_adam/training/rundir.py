@@ -1,0 +1,168 @@
+"""The run directory: everything needed to run it again, and what came of it.
+
+config.yaml        the resolved config             trace.jsonl   what happened, line by line
+environment.json   each launch of this run         result.json   what came of it
+checkpoints/       the newest two                  model.pt      the weights, for plain torch.load
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from hvd_adam import config_file
+from hvd_adam.comm.protocol import World
+from hvd_adam.config import RunConfig, from_plain, identity
+from hvd_adam.errors import ConfigError, HvdAdamError, RunError
+
+FINISHED = "result.json"
+Made = TypeVar("Made")
+
+
+def open_run(world: World, config: RunConfig, asked: str | None, resume: bool) -> Path:
+    """The folder of this run: rank 0 finds or makes it, all ranks learn of it, or of why not.
+
+    Raises:
+        ConfigError: it exists, and `resume` was not asked for; or it belongs to another config.
+        RunError: it cannot be written.
+    """
+    answer: dict[str, Any] = {}
+    if world.rank == 0:
+        try:
+            answer["path"] = str(_find(config, asked, resume))
+        except HvdAdamError as error:
+            answer = {"error": [error.found, error.why, error.cure], "code": error.exit_code}
+    answer = json.loads(world.allgather_bytes(json.dumps(answer).encode())[0])
+    if "error" in answer:
+        raise (ConfigError if answer["code"] == 2 else RunError)(*answer["error"])
+    return Path(answer["path"])
+
+
+def _find(config: RunConfig, asked: str | None, resume: bool) -> Path:
+    try:
+        path = Path(asked) if asked is not None else _own(config, resume)
+        if path.is_dir() and any(path.iterdir()):
+            _check_can_go_on(path, config, resume)
+        path.mkdir(parents=True, exist_ok=True)
+        _write_whole(path / "config.yaml", config.to_yaml())
+        return path
+    except OSError as error:
+        raise RunError(
+            f"run directory {asked or 'runs/' + str(config.name)}",
+            f"it cannot be written: {error.strerror or error}",
+            "name a folder that you may write with --run",
+        ) from error
+
+
+def _own(config: RunConfig, resume: bool) -> Path:
+    base = Path("runs") / str(config.name)
+    taken = sorted(base.glob(f"{config.identity()}-*"), key=_number)
+    if resume and taken:
+        return taken[-1]
+    return base / f"{config.identity()}-{_number(taken[-1]) + 1 if taken else 1}"
+
+
+def _number(path: Path) -> int:
+    last = path.name.rpartition("-")[2]
+    return int(last) if last.isdigit() else 0
+
+
+def _check_can_go_on(path: Path, config: RunConfig, resume: bool) -> None:
+    if not resume:
+        raise ConfigError(
+            f"run directory {path}", "it exists, and a run never overwrites another", "add --resume, or name a new one"
+        )
+    if not (path / "config.yaml").is_file():
+        raise ConfigError(f"run directory {path}", "it holds files, but no run", "name a run's folder, or a new one")
+    refuse_foreign(identity(from_plain(config_file.read(path / "config.yaml"))), config, f"run directory {path}")
+
+
+def refuse_foreign(saved: dict[str, Any], config: RunConfig, what: str) -> None:
+    """Raises ConfigError, naming the keys, where a config is not the one that `saved` says.
+
+    Facts of the launch do not count, and a longer budget is allowed unless a schedule knows T.
+    """
+    mine = identity(config)
+    keys = [key for key in {**saved, **mine} if saved.get(key) != mine.get(key)]
+    if set(keys) <= {"steps", "epochs"} and not _knows_horizon(config):
+        keys = [key for key in keys if _shorter(saved.get(key), mine.get(key))]
+    if keys:
+        listed = ", ".join(f"{key} {_say(saved, key)} there, {_say(mine, key)} here" for key in sorted(keys)[:5])
+        raise ConfigError(what, f"it belongs to another config: {listed}", "give the same config, or start a new run")
+
+
+def _say(values: dict[str, Any], key: str) -> str:
+    return str(values[key]) if key in values else "not set"
+
+
+def _shorter(there: Any, here: Any) -> bool:
+    return there is not None and (here is None or here < there)
+
+
+def _knows_horizon(config: RunConfig) -> bool:
+    member = config.member()
+    return any(schedule.needs_horizon for schedule in (member.alpha, member.beta, member.theta))
+
+
+def finished(path: Path, steps: int, made: type[Made]) -> Made | None:
+    """The result of a run that has nothing left to do, else None."""
+    try:
+        facts = json.loads((path / FINISHED).read_text())
+    except (OSError, ValueError):
+        return None
+    if facts.get("status") != "done" or facts.get("step", 0) < steps:
+        return None
+    known = made.__dataclass_fields__  # type: ignore[attr-defined]
+    values = {key: _number_again(value) for key, value in facts.items() if key in known}
+    return made(**{**values, "path": path, "status": "done before"})
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes a small file whole or not at all; nan and inf as text, as in the trace."""
+    _write_whole(path, json.dumps(plain(content), indent=1, allow_nan=False) + "\n")
+
+
+def write_environment(path: Path, launch: dict[str, Any]) -> None:
+    """Adds a launch to environment.json."""
+    file = path / "environment.json"
+    try:
+        launches = json.loads(file.read_text())["launches"]
+    except (OSError, ValueError, KeyError):
+        launches = []
+    write_json(file, {"launches": [*launches, launch]})
+
+
+def save_weights(path: Path, model: torch.nn.Module) -> None:
+    """model.pt: a state_dict on the CPU that torch.load(weights_only=True) reads."""
+    fresh = path / f".model.{os.getpid()}.new"
+    torch.save({name: value.detach().cpu() for name, value in model.state_dict().items()}, fresh)
+    fresh.replace(path / "model.pt")
+
+
+def plain(value: Any) -> Any:
+    """JSON has no nan and no inf: they become the strings "nan", "inf" and "-inf"."""
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [plain(inner) for inner in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _number_again(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _number_again(inner) for key, inner in value.items()}
+    return float(value) if value in ("nan", "inf", "-inf") else value
+
+
+def _write_whole(path: Path, text: str) -> None:
+    fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
+    with fresh.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)

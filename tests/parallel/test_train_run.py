@@ -1,0 +1,155 @@
+"""Training runs on whatever number of ranks there is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from hvd_adam.comm import World
+from hvd_adam.config import from_plain
+from hvd_adam.errors import ConfigError, RunError
+from hvd_adam.tasks.digits import Digits
+from hvd_adam.training.loop import train
+from hvd_adam.training.trace import read
+
+EXACT = {
+    "task": {"name": "digits", "batch_norm": True, "dropout": 0.1, "augment": True},
+    "optimizer": {"lr": 0.003, "betas": [0.9, "1 - 0.9/(t+1)^0.5"]},
+    "workers": 4,
+    "local_batch": 8,
+    "steps": 12,
+    "determinism": "exact",
+    "evaluate": {"every": 4},
+}
+CLOCKS = ("seconds",)
+
+
+class Asked:
+    """A stop request that comes up on one rank, at one step."""
+
+    def __init__(self, rank_asks: bool, after: int) -> None:
+        self.asks, self.left = rank_asks, after
+
+    @property
+    def flag(self) -> bool:
+        self.left -= 1
+        return self.asks and self.left < 0
+
+
+class NanOnOneRank(Digits):
+    """A loss that is not finite where `here` says so."""
+
+    here = False
+
+    def loss(self, model: torch.nn.Module, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        return super().loss(model, batch) * (float("nan") if self.here else 1.0)
+
+
+@pytest.fixture
+def folder(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for all ranks: rank 0's."""
+    mine = str(tmp_path_factory.mktemp("run")) if world.rank == 0 else ""
+    return Path(world.allgather_bytes(mine.encode())[0].decode())
+
+
+def run(world: World, path: Path, plain: dict[str, Any], resume: bool = False, stop: Any = None) -> Any:
+    return train(from_plain(plain), str(path), resume, stop=stop, world=world)
+
+
+def without_clocks(path: Path) -> list[dict[str, Any]]:
+    return [{k: v for k, v in line.items() if k not in CLOCKS} for line in read(path / "trace.jsonl")]
+
+
+def test_digits_reach_96_percent(world: World, folder: Path) -> None:
+    plain = {"algorithm": {"name": "adam", "lr": 0.003}, "workers": 4, "local_batch": 16, "steps": 250}
+    result = run(world, folder / "r", plain)
+    if world.rank == 0:
+        assert result.measures["accuracy"] >= 0.96
+        assert result.samples == 250 * 64
+    else:
+        assert result is None
+
+
+def test_a_run_that_was_stopped_goes_on_bit_for_bit(world: World, folder: Path) -> None:
+    run(world, folder / "whole", EXACT)
+    last = world.rank == world.size - 1
+    first = run(world, folder / "cut", EXACT, stop=Asked(last, after=4))
+    if first is not None:
+        assert first.stopped and first.step == 5
+    result = run(world, folder / "cut", EXACT, resume=True)
+    if world.rank == 0:
+        assert result.status == "done"
+        assert without_clocks(folder / "cut") == without_clocks(folder / "whole")
+        one, other = (torch.load(folder / name / "model.pt", weights_only=True) for name in ("whole", "cut"))
+        assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_evaluation_counts_each_test_sample_once(world: World, folder: Path) -> None:
+    """Against a plain loop over the whole test set with the weights that the run has left."""
+    for chunk in (7, 100, 1000):  # many, few, and fewer chunks than workers
+        plain = {"workers": 4, "local_batch": 16, "steps": 5, "evaluate": {"chunk": chunk}}
+        result = run(world, folder / f"chunk-{chunk}", plain)
+        if world.rank == 0:
+            task = Digits()
+            task.prepare(folder)
+            model = task.model()
+            model.load_state_dict(torch.load(folder / f"chunk-{chunk}" / "model.pt", weights_only=True))
+            model.eval()
+            with torch.no_grad():
+                sums = task.measures(model, task.batch(np.arange(task.test_size), torch.Generator(), train=False))
+            assert result.measures["accuracy"] == pytest.approx(float(sums["accuracy"]) / task.test_size, abs=1e-12)
+            assert result.measures["loss"] == pytest.approx(float(sums["loss"]) / task.test_size, rel=1e-5)
+        world.barrier()
+
+
+def test_a_nan_on_one_rank_is_skipped_on_all_and_stops_the_run(world: World, folder: Path) -> None:
+    NanOnOneRank.here = world.rank == world.size - 1
+    plain = {"task": f"{__name__}:NanOnOneRank", "workers": 4, "steps": 30, "skip_nonfinite": {"stop_after": 3}}
+    with pytest.raises(RunError) as caught:
+        run(world, folder / "r", plain)
+    assert "3 steps in a row" in str(caught.value)
+    world.barrier()
+    if world.rank == 0:
+        lines = read(folder / "r" / "trace.jsonl")
+        assert [line["skipped"] for line in lines if line["kind"] == "step"] == [True] * 3
+        assert lines[-1]["status"] == "failed"
+
+
+def test_ranks_with_different_configs_are_told_apart_before_step_1(world: World, folder: Path) -> None:
+    if world.size == 1:
+        pytest.skip("takes two ranks")
+    plain = {"workers": 4, "local_batch": 16 if world.rank == world.size - 1 else 32}
+    with pytest.raises(RunError) as caught:
+        run(world, folder / "r", plain)
+    assert f"local_batch is 16 on rank {world.size - 1}" in str(caught.value)
+    assert not (folder / "r").exists()
+
+
+def test_ranks_with_different_step_counts_are_told_apart_before_step_1(world: World, folder: Path) -> None:
+    if world.size == 1:
+        pytest.skip("takes two ranks")
+    with pytest.raises(RunError) as caught:
+        run(world, folder / "r", {"workers": 4, "steps": 10 + (world.rank == 0)})
+    assert "the number of steps is" in str(caught.value)
+
+
+def test_an_existing_folder_is_refused_on_every_rank(world: World, folder: Path) -> None:
+    if world.rank == 0:
+        (folder / "r").mkdir()
+        (folder / "r" / "something").write_text("")
+    world.barrier()
+    with pytest.raises(ConfigError) as caught:
+        run(world, folder / "r", {"workers": 4, "steps": 3})
+    assert "never overwrites another" in str(caught.value)
+
+
+def test_workers_that_do_not_divide_are_refused_on_every_rank(world: World, folder: Path) -> None:
+    if world.size == 1:
+        pytest.skip("one rank plays any number of workers")
+    with pytest.raises(ConfigError) as caught:
+        run(world, folder / "r", {"workers": world.size + 1, "steps": 3})
+    assert f"workers: {world.size + 1}, started on {world.size} ranks" in str(caught.value)

@@ -1,0 +1,187 @@
+"""`hvd-adam train`, alone: what it writes, what it says, and the exit code of each mistake."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from hvd_adam.cli import main
+from hvd_adam.training.trace import read
+
+TINY = "task: {name: digits, model: softmax}\nsteps: 6\nevaluate: {every: 3}\n"
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY)
+    return path
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["hvd-adam", *map(str, words)])
+    try:
+        main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def test_a_run_leaves_all_that_is_needed_to_run_it_again(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "train", config, "--run", "r") == 0
+    said = capsys.readouterr().out
+    assert "accuracy" in said and "the largest part is" in said and "single run" in said
+    lines = read(Path("r/trace.jsonl"))
+    assert [line["kind"] for line in lines] == ["start", *["step"] * 3, "eval", *["step"] * 3, "eval", "end"]
+    assert lines[0]["schema"] == 1 and lines[0]["hosts"] and lines[0]["versions"]["torch"] == torch.__version__
+    assert set(lines[1]) >= {"step", "samples", "seconds", "loss", "grad_norm", "lr", "beta1", "beta2", "skipped"}
+    assert set(lines[1]["seconds"]) == {"data", "forward", "backward", "wait", "step"}
+    result = json.loads(Path("r/result.json").read_text())
+    assert result["status"] == "done" and result["step"] == 6 and result["samples"] == 6 * 64
+    assert set(torch.load("r/model.pt", weights_only=True)) == {"1.weight", "1.bias"}
+    assert call(monkeypatch, "train", "r/config.yaml", "--run", "again") == 0
+    assert [x["loss"] for x in read(Path("again/trace.jsonl")) if x["kind"] == "step"] == [
+        x["loss"] for x in lines if x["kind"] == "step"
+    ]
+
+
+def test_each_call_gets_a_folder_of_its_own_and_resume_takes_the_newest(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "train", config, "--resume") == 0  # nothing to resume: it starts
+    assert call(monkeypatch, "train", config) == 0
+    assert len(list(Path("runs/tiny").iterdir())) == 2
+    capsys.readouterr()
+    assert call(monkeypatch, "train", config, "--resume") == 0
+    assert "finished before" in capsys.readouterr().out
+    assert len(list(Path("runs/tiny").iterdir())) == 2
+
+
+def test_a_longer_budget_goes_on_from_the_checkpoint(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert call(monkeypatch, "train", config, "--run", "r") == 0
+    assert call(monkeypatch, "train", config, "steps=9", "--run", "r", "--resume") == 0
+    assert call(monkeypatch, "train", config, "steps=9", "--run", "whole") == 0
+    whole, resumed = ([x["loss"] for x in read(Path(r) / "trace.jsonl") if x["kind"] == "step"] for r in ("whole", "r"))
+    assert whole == resumed and len(whole) == 9
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "expected"),
+    [
+        (["train", "{config}", "locla_batch=3"], 2, "did you mean local_batch?"),
+        (["train", "{config}", "task=digitz"], 2, "did you mean digits?"),
+        (["train", "{config}", "task=nowhere.nothing:Task"], 2, "nowhere"),
+        (["train", "{config}", "task.modle=mlp"], 2, "modle"),
+        (["train", "{config}", "workers=0"], 2, "it must be >= 1"),
+        (["train", "{config}", "local_batch=2000"], 2, "an epoch has"),
+        (["train", "{config}", "task=toy", "epochs=3"], 2, "say steps instead"),
+        (["train", "{config}", "epochs=100", "optimizer.lr=0.1 - 0.01*t"], 2, "at t = 11"),
+        (["train", "{config}", "engine=solos"], 2, "did you mean solo?"),
+        (["train", "{config}", "--run", "taken"], 2, "never overwrites another"),
+        (["train", "{config}", "--run", "taken", "--resume"], 2, "it holds files, but no run"),
+        (["train", "{config}", "--run", "tiny.yaml/x"], 1, "cannot be written"),
+        (["train", "{config}", "--run", "/proc/x"], 1, "cannot be written"),
+        (["train", "{config}", "task=mnist", "data=none"], 1, "hvd-adam data get mnist"),
+        (["train", "{config}", "condition=require"], 3, "not shown to hold"),
+        (["train", "none.yaml"], 2, "there is no such file"),
+        (["trian", "{config}"], 2, "Did you mean train?"),
+        (["data", "gte", "mnist"], 2, "Did you mean get?"),
+        (["data", "verify", "mnits"], 2, "mnist"),
+        (["data", "verify", "mnist", "--root", "none"], 1, "hvd-adam data get mnist"),
+        (["train"], 2, "CONFIG"),
+    ],
+)
+def test_each_mistake_has_its_words_and_exit_code_and_no_traceback(
+    config: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    code: int,
+    expected: str,
+) -> None:
+    Path("taken").mkdir()
+    Path("taken/something").write_text("")
+    assert call(monkeypatch, *(word.format(config=config) for word in words)) == code
+    found = capsys.readouterr()
+    assert expected in found.err
+    assert found.err.count("hvd-adam:") == 1
+    assert "Traceback" not in found.err + found.out
+    assert not Path("runs").exists()  # nothing is left behind
+
+
+def test_another_config_cannot_go_on_in_a_run_s_folder(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "train", config, "--run", "r") == 0
+    assert call(monkeypatch, "train", config, "seed=5", "--run", "r", "--resume") == 2
+    assert "seed 0 there, 5 here" in capsys.readouterr().err
+
+
+def test_gradients_that_stay_nan_are_skipped_counted_and_stop_the_run(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["optimizer.lr=1e38", "skip_nonfinite.stop_after=3", "steps=50", "task.model=mlp"]
+    assert call(monkeypatch, "train", config, *words, "--run", "r") == 1
+    assert "3 steps in a row had a gradient that is not finite" in capsys.readouterr().err
+    lines = read(Path("r/trace.jsonl"))
+    assert [line["skipped"] for line in lines if line["kind"] == "step"][-3:] == [True, True, True]
+    assert lines[-1] == {"kind": "end", "step": lines[-2]["step"], "status": "failed"}
+    assert json.loads(Path("r/result.json").read_text())["status"] == "failed"
+
+
+def test_print_config_shows_every_key_and_runs_nothing(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "train", config, "workers=4", "--print-config") == 0
+    said = capsys.readouterr().out
+    assert "workers: 4" in said and "clip_norm: null" in said
+    assert not Path("runs").exists()
+
+
+def started(config: Path) -> subprocess.Popen[str]:
+    words = [sys.executable, "-m", "hvd_adam", "train", str(config), "steps=100000", "--run", "r"]
+    job = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for _ in range(600):
+        if Path("r/trace.jsonl").exists() and len(read(Path("r/trace.jsonl"))) > 5:
+            return job
+        time.sleep(0.1)
+    job.kill()
+    raise AssertionError(f"it never took a step: {job.communicate()}")
+
+
+def test_sigusr1_saves_and_exits_75_and_resume_goes_on(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = started(config)
+    job.send_signal(signal.SIGUSR1)
+    said, complained = job.communicate(timeout=60)
+    assert job.returncode == 75, complained
+    assert "--resume" in said
+    stopped = json.loads(Path("r/result.json").read_text())["step"]
+    further = stopped + 4
+    assert call(monkeypatch, "train", config, f"steps={further}", "--run", "r", "--resume") == 2  # a shorter budget
+    assert call(monkeypatch, "train", config, "steps=100000", "--run", "r", "--resume", "--print-config") == 0
+
+
+def test_ctrl_c_leaves_a_whole_trace_and_exits_130(config: Path) -> None:
+    job = started(config)
+    job.send_signal(signal.SIGINT)
+    _, complained = job.communicate(timeout=60)
+    assert job.returncode == 130
+    assert "interrupted" in complained and "Traceback" not in complained
+    text = Path("r/trace.jsonl").read_text()
+    assert text.endswith("\n") and json.loads(text.splitlines()[-1])["status"] == "interrupted"
+
+
+def test_help_imports_no_torch() -> None:
+    code = "import sys; sys.argv = ['hvd-adam', '--help']\nfrom hvd_adam.cli import cli\n"
+    code += "cli(standalone_mode=False)\nassert not {'torch', 'pydantic', 'rich', 'numpy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
