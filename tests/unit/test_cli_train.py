@@ -150,7 +150,13 @@ def test_print_config_shows_every_key_and_runs_nothing(
 
 def started(config: Path) -> subprocess.Popen[str]:
     words = [sys.executable, "-m", "hvd_adam", "train", str(config), "steps=100000", "--run", "r"]
-    job = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    job = subprocess.Popen(
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    )
     for _ in range(600):
         if Path("r/trace.jsonl").exists() and len(read(Path("r/trace.jsonl"))) > 5:
             return job
