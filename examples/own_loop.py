@@ -10,6 +10,7 @@ from hvd_adam.training.trace import Trace
 
 inputs = torch.randn(512, 8, generator=torch.Generator().manual_seed(0))
 targets = inputs.sum(1, keepdim=True)
+torch.manual_seed(0)
 model = torch.nn.Linear(8, 1)
 
 world = hvd_adam.init()
