@@ -16,6 +16,7 @@ from hvd_adam.optim.kernel import Rule, Tensors
 from hvd_adam.schedules import Schedule, as_schedule
 
 _TENSORS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
+_TORCHS_CHOICES = ("foreach", "capturable", "differentiable", "fused")  # of torch's kernel: no options here
 
 _SCHEDULES: list[Any] = [v for v in vars(schedules).values() if isinstance(v, type) and issubclass(v, Schedule)]
 torch.serialization.add_safe_globals([*_SCHEDULES, expressions.Expression])  # torch.load(weights_only=True) meets them
@@ -180,6 +181,7 @@ class GenericAdam(Optimizer):
             for name in _TENSORS:
                 if name in state:
                     state[name] = state[name].to(parameter)
+            state["step"] = state["step"].to(parameter.device)
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -192,6 +194,9 @@ class GenericAdam(Optimizer):
         super().load_state_dict(state_dict)
         for group, saved in zip(self.param_groups, state_dict["param_groups"], strict=True):
             for parameter, number in zip(group["params"], saved["params"], strict=True):
+                if "step" in self.state.get(parameter, {}):  # torch's unfused Adam counts on the CPU
+                    step = torch.as_tensor(self.state[parameter]["step"], dtype=torch.float32)
+                    self.state[parameter]["step"] = step.to(parameter.device)
                 products = state_dict["state"].get(number, {}).get("products")
                 if products is not None:  # torch casts state to the parameter's dtype: these stay as they were
                     self.state[parameter]["products"] = products.clone()
@@ -199,8 +204,10 @@ class GenericAdam(Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         for group in self.param_groups:
+            for name in _TORCHS_CHOICES:  # a group that has read a file keeps the keys that it has on the other
+                group.pop(name, None)  # ranks: hvd.broadcast_optimizer_state sends option by option
             for name, value in self.defaults.items():
-                if name != "t":
+                if name != "t" and name not in _TORCHS_CHOICES:
                     group.setdefault(name, value)
             if "t" not in group:
                 steps = [self.state[p]["step"] for p in group["params"] if "step" in self.state.get(p, {})]
@@ -240,7 +247,8 @@ def _update(
     first = tensors.parameters[0]
     fused = kernel.fused_available(first.device.type, first.dtype) and tensors.gradients[0].dtype == first.dtype
     torch._foreach_add_(tensors.steps, 1)
-    lr, eps = rates.lr, group["eps"] if group["eps_in"] == "denominator" else kernel.floor_for(first.dtype)
+    eps = group["eps"] if group["eps_in"] == "denominator" else 0.0
+    lr, eps = rates.lr, eps or kernel.floor_for(first.dtype)  # 0/0 counts as 0
     decay = group["weight_decay"]
     own_correction = group["bias_correction"] and products is None and fused
     if group["bias_correction"] and not own_correction:
