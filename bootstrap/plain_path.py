@@ -32,9 +32,12 @@ def for_compiling(tree: Path, mpi: Mpi) -> Iterator[tuple[Path, Mpi]]:
         link = Path(folder, "tree")
         link.symlink_to(tree)
         if mpi.kind == "pypi":
+            wrappers = Path(folder, "bin")
+            wrappers.mkdir()
+            (wrappers / "mpiexec").symlink_to(link / ".venv/bin/mpiexec")
             for name, compiler in (("mpicc", "${CC:-cc}"), ("mpicxx", "${CXX:-c++}")):
-                wrapper = Path(folder, name)
+                wrapper = wrappers / name
                 wrapper.write_text(_WRAPPER.format(prefix=link / ".venv", compiler=compiler), encoding="utf-8")
                 os.chmod(wrapper, 0o755)
-            mpi = replace(mpi, mpicc=Path(folder, "mpicc"), mpicxx=Path(folder, "mpicxx"))
+            mpi = replace(mpi, mpicc=wrappers / "mpicc", mpicxx=wrappers / "mpicxx")
         yield link, mpi

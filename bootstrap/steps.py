@@ -191,7 +191,7 @@ class Job:
             variables = recipe.mpi4py_environment(mpi, self.clean_environment(tree))
             self.wheel(requirement, into, variables, tree, "--no-binary", "mpi4py")
 
-        self.from_cache("mpi4py", f"mpi4py-{self.mpi.kind}mpi", key, compile_it, "mpi4py", "1 min")
+        self.from_cache("mpi4py", f"mpi4py-{self.mpi.kind}mpi", key, compile_it, "mpi4py", "1 to 3 min")
 
     def wheel(self, requirement: str, into: Path, variables: Mapping[str, str], tree: Path, *flags: str) -> None:
         """Compile one wheel with pip, verbosely into the log."""

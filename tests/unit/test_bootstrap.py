@@ -120,6 +120,7 @@ def test_a_wheel_for_pypis_mpi_finds_its_libraries_relative_to_itself():
 
     assert made["BOOTSTRAP_RPATH"].split(";") == ["$ORIGIN/../../torch/lib", "$ORIGIN/../../../.."]
     assert made["MAKEFLAGS"] == "-j3"
+    assert made["MPI_HOME"] == "/tree/.venv"
     assert "HOROVOD_GPU_OPERATIONS" not in made  # the key says CPU, so nothing else may decide
 
 
