@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from hvd_adam import expressions, schedules
+from hvd_adam import schedules
 from hvd_adam.errors import ConfigError
 from hvd_adam.optim import kernel
 from hvd_adam.optim.kernel import Rule, Tensors
@@ -19,7 +19,7 @@ _TENSORS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
 _TORCHS_CHOICES = ("foreach", "capturable", "differentiable", "fused")  # of torch's kernel: no options here
 
 _SCHEDULES: list[Any] = [v for v in vars(schedules).values() if isinstance(v, type) and issubclass(v, Schedule)]
-torch.serialization.add_safe_globals([*_SCHEDULES, expressions.Expression])  # torch.load(weights_only=True) meets them
+torch.serialization.add_safe_globals(_SCHEDULES)  # torch.load(weights_only=True) meets them
 
 
 class Rates(NamedTuple):

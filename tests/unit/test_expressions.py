@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from hvd_adam.errors import ConfigError
-from hvd_adam.expressions import DEEPEST, LONGEST, Expression, parse
 from hvd_adam.schedules import Constant
+from hvd_adam.schedules.expressions import DEEPEST, LONGEST, Expression, parse
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 
 from hvd_adam.errors import ConfigError
-from hvd_adam.expressions import parse
-from hvd_adam.running_products import log_running_product
 from hvd_adam.schedules import (
     BiasCorrected,
     Constant,
@@ -18,6 +16,8 @@ from hvd_adam.schedules import (
     check_training_domain,
     schedule_from_plain,
 )
+from hvd_adam.schedules.expressions import parse
+from hvd_adam.schedules.running_products import log_running_product
 
 
 @pytest.mark.parametrize("a", [0.25, 0.5, 0.9])

@@ -12,7 +12,6 @@ import torch
 import yaml
 
 from hvd_adam.errors import ConfigError
-from hvd_adam.expressions import Expression, parse
 from hvd_adam.schedules import (
     BiasCorrected,
     Constant,
@@ -30,6 +29,7 @@ from hvd_adam.schedules import (
     check_training_domain,
     schedule_from_plain,
 )
+from hvd_adam.schedules.expressions import Expression, parse
 
 POWER = Power(0.1, 0.5)
 EVERY_KIND = [

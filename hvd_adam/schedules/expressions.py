@@ -19,7 +19,8 @@ from typing import Any, ClassVar, NoReturn
 import numpy as np
 
 from hvd_adam.errors import ConfigError
-from hvd_adam.schedules import Constant, Schedule
+from hvd_adam.schedules.base import Schedule
+from hvd_adam.schedules.laws import Constant
 
 Tree = tuple[Any, ...]
 
