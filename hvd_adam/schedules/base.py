@@ -115,7 +115,7 @@ def schedule_from_plain(data: Any) -> Schedule:
 
         return parse(data)
     if isinstance(data, Real) and not isinstance(data, bool):
-        return _KINDS["constant"](data)
+        return _build(_KINDS["constant"], {"value": data})
     if isinstance(data, dict) and len(data) == 1:
         kind, arguments = next(iter(data.items()))
         if kind in _KINDS:
