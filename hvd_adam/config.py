@@ -24,7 +24,7 @@ from hvd_adam.schedules import Constant, Schedule, as_schedule, check_training_d
 
 # Facts of the launch: they change neither the trajectory nor what a checkpoint may continue.
 LAUNCH_KEYS = frozenset(
-    ("name", "engine", "threads", "bucket_mb", "check_every", "checkpoint", "data", "stage", "condition")
+    ("name", "engine", "threads", "bucket_mb", "check_every", "noise_every", "checkpoint", "data", "stage", "condition")
 )
 
 
@@ -144,6 +144,7 @@ class RunConfig(Section):
     evaluate: EvaluateSection = EvaluateSection()
     checkpoint: CheckpointSection = CheckpointSection()
     check_every: int = Field(0, ge=0)
+    noise_every: int = Field(0, ge=0)
     engine: Literal["horovod", "mpi", "solo"] | None = None
     threads: Positive | None = None
     bucket_mb: float = Field(4.0, gt=0)

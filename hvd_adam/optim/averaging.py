@@ -23,9 +23,10 @@ from torch import Tensor
 from hvd_adam.comm.protocol import World
 from hvd_adam.errors import ConfigError, RunError
 from hvd_adam.optim.agreement import refuse_drift, share_from_root
-from hvd_adam.optim.buckets import LOSS, PRESENCE, SAMPLES, STOP, Bucket, lay_out
+from hvd_adam.optim.buckets import LOSS, PRESENCE, SAMPLES, SQUARES, STOP, Bucket, lay_out
 from hvd_adam.optim.module_buffers import ModuleBuffers
 from hvd_adam.optim.outcome import Outcome
+from hvd_adam.optim.own_gradients import OwnGradients
 from hvd_adam.optim.tree import SubtreeSums, sum_over_workers
 from hvd_adam.optim.wire import HalfWire
 from hvd_adam.randomness import seed_for
@@ -51,9 +52,11 @@ class DistributedOptimizer:
             ranks that divides workers. "default" is the plain allreduce.
         seed: random states inside `workers()` depend on (seed, step, worker).
         check_every: compares parameter hashes every so many steps, and names a rank that drifted.
+        noise_every: every so many steps also measures `Outcome.worker_square`, for the noise scale; such
+            a step starts no bucket during backward. 0 never does.
 
     Raises:
-        ConfigError: workers not a multiple of ranks, or an unknown option.
+        ConfigError: workers not a multiple of ranks, noise_every with one worker, or an unknown option.
     """
 
     def __init__(
@@ -71,15 +74,16 @@ class DistributedOptimizer:
         determinism: str = "default",
         seed: int = 0,
         check_every: int = 0,
+        noise_every: int = 0,
     ) -> None:
         self.optimizer, self.world = optimizer, world
         self.worker_count = world.size if workers is None else workers
-        _check(self.worker_count, world.size, accumulation, determinism, wire)
+        _check(self.worker_count, world.size, accumulation, determinism, wire, noise_every)
         share = self.worker_count // world.size
         self.workers_here = range(world.rank * share, (world.rank + 1) * share)
         self.accumulation, self.clip_norm = accumulation, clip_norm
         self.skip_nonfinite, self.seed, self.check_every = skip_nonfinite, seed, check_every
-        self.exact = determinism == "exact"
+        self.noise_every, self.exact = noise_every, determinism == "exact"
         self._parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
         self._buffers = ModuleBuffers(model)
         self._layout = lay_out(
@@ -89,6 +93,7 @@ class DistributedOptimizer:
             multiple=world.size if self.exact else 1,
             alone=wire is not None,
         )
+        self._own = OwnGradients(self._layout)
         self._wire = HalfWire(self._layout.buckets[:-1]) if wire else None
         self._sums = SubtreeSums(self.worker_count, self.workers_here.start, self.workers_here.stop)
         share_from_root(world, [*self._parameters, *(model.buffers() if model is not None else [])])
@@ -158,6 +163,7 @@ class DistributedOptimizer:
         waited = time.perf_counter() - started
         riders = self._layout.riders.tolist()
         norm, skipped = self._finish_gradients(riders)
+        squares = riders[SQUARES] / self.worker_count if self._measured else None
         self._buffers.take_mean(self._layout.riders[PRESENCE + len(self._parameters) :], self.worker_count)
         if not skipped:
             self.optimizer.step()
@@ -173,6 +179,7 @@ class DistributedOptimizer:
             stop_asked=riders[STOP] > 0,
             wait_seconds=waited,
             step_seconds=time.perf_counter() - started - waited,
+            worker_square=squares,
         )
 
     def reduce_over_workers(self, values: list[Tensor]) -> Tensor:
@@ -210,6 +217,12 @@ class DistributedOptimizer:
         self._launched = 0
         self._in_flight: list[tuple[Bucket, Any]] = []
         self._buffers.keep()
+        self._own.forget()
+
+    @property
+    def _measured(self) -> bool:
+        """The step under way measures each worker's own gradient."""
+        return self.noise_every > 0 and self._steps_taken % self.noise_every == 0
 
     def _gradient_came(self, parameter: Tensor) -> None:
         if not self._pass_watched:
@@ -225,7 +238,7 @@ class DistributedOptimizer:
             )
         self._fill(number, bucket, parameter)
         last = self._workers_done == len(self.workers_here) - 1 and self._passes >= self.accumulation - 1
-        if last and not self.exact:
+        if last and not self.exact and not self._measured:
             self._ready[bucket.index] += 1
             ready = self._launched
             while ready < len(self._layout.buckets) - 1:
@@ -265,6 +278,8 @@ class DistributedOptimizer:
         riders[LOSS] = self._loss
         riders[SAMPLES] = self._samples
         riders[STOP] = float(stop)
+        if self._measured:
+            riders[SQUARES] = self._own.square(self._touched) / self.accumulation**2
         if self._touched:
             riders[PRESENCE + torch.tensor(sorted(self._touched))] = 1.0
         self._buffers.write(riders[PRESENCE + len(self._parameters) :])
@@ -275,6 +290,8 @@ class DistributedOptimizer:
         self._workers_done += 1
         self._loss, self._samples, self._passes = torch.zeros(()), 0, 0
         self._touched = set()
+        if self._measured and not last:
+            self._own.remember(self._filled)
 
     def _sweep(self, last: bool) -> None:
         """Looks at every parameter once: gradients set or taken away by hand are honoured."""
@@ -365,7 +382,7 @@ class DistributedOptimizer:
         return norm, skipped
 
 
-def _check(workers: int, ranks: int, accumulation: int, determinism: str, wire: str | None) -> None:
+def _check(workers: int, ranks: int, accumulation: int, determinism: str, wire: str | None, noise: int) -> None:
     if workers < 1 or workers % ranks:
         fewer = max(n for n in range(1, ranks + 1) if workers % n == 0) if workers > 0 else 1
         raise ConfigError(
@@ -381,3 +398,9 @@ def _check(workers: int, ranks: int, accumulation: int, determinism: str, wire: 
         raise ConfigError(f"wire: {wire}", "gradients travel as they are, or as fp16", "say fp16, or leave it out")
     if wire and determinism == "exact":
         raise ConfigError("wire: fp16 with determinism: exact", "half precision sums depend on order", "leave one out")
+    if noise < 0 or (noise and workers < 2):
+        raise ConfigError(
+            f"noise_every: {noise}, workers: {workers}",
+            "the noise scale compares each worker's gradient with the average of at least 2, every so many steps",
+            "set workers to 2 or more (one rank can play them all), or noise_every to 0",
+        )

@@ -17,6 +17,8 @@ class Outcome:
         stop_asked: some rank asked to stop.
         wait_seconds: from the end of the last backward until all averages were here.
         step_seconds: everything after that.
+        worker_square: mean over workers of ||g_w||^2, the squared norm of each worker's own gradient; with
+            grad_norm, what `theory.noise` takes. None on a step that does not measure it.
     """
 
     loss: float
@@ -26,3 +28,4 @@ class Outcome:
     stop_asked: bool
     wait_seconds: float
     step_seconds: float
+    worker_square: float | None = None

@@ -183,7 +183,7 @@ class _Trainer:
         self.trace.write(
             "step", step=step, samples=result.samples, seconds={k: round(v, 6) for k, v in spent.items()},
             loss=outcome.loss, grad_norm=outcome.grad_norm, lr=rates.lr, beta1=rates.beta1, beta2=rates.beta2,
-            skipped=outcome.skipped,
+            skipped=outcome.skipped, **_noise(outcome),
         )  # fmt: skip
         if result.in_a_row >= self.config.skip_nonfinite.stop_after:
             result.status = "failed"
@@ -268,3 +268,7 @@ class _Trainer:
         facts["status"] = status
         content = {"schema": SCHEMA, "identity": self.config.identity(), "steps": self.steps, **facts}
         write_json(self.path / "result.json", content)
+
+
+def _noise(outcome: Outcome) -> dict[str, float]:
+    return {} if outcome.worker_square is None else {"worker_square": outcome.worker_square}

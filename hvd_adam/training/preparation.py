@@ -109,6 +109,7 @@ def average(config: RunConfig, world: World, parts: Parts) -> DistributedOptimiz
         determinism=config.determinism,
         seed=config.seed,
         check_every=config.check_every,
+        noise_every=config.noise_every,
     )
 
 

@@ -201,3 +201,63 @@ def test_different_facts_are_found_before_step_1(world: World) -> None:
     if world.size > 1:
         with pytest.raises(RunError, match="the number of steps is"):
             agree(world, {"the number of steps": world.rank})
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("options", [{}, {"accumulation": 2}, {"determinism": "exact"}, {"wire": "fp16"}], ids=str)
+def test_every_workers_own_gradient_is_measured_before_it_joins_the_sum(
+    world: World, dtype: torch.dtype, options: dict[str, Any]
+) -> None:
+    accumulation = options.get("accumulation", 1)
+    model = network(dtype)
+    adam = GenericAdam(model.parameters(), lr=0.01)
+    optimizer = DistributedOptimizer(
+        adam, world, model=model, workers=WORKERS, bucket_mb=1e-4, noise_every=3, **options
+    )
+    for step in range(1, 8):
+        losses = []
+        for worker in range(WORKERS):
+            parts = [batch(10 * step + i, worker, dtype) for i in range(accumulation)]
+            losses.append([nn.functional.cross_entropy(model(x), y) for x, y in parts])
+        wanted = [torch.autograd.grad(sum(one) / accumulation, list(model.parameters())) for one in losses]  # type: ignore
+        square = sum(float(g.double().square().sum()) for one in wanted for g in one) / WORKERS
+        for worker in optimizer.workers(step):
+            for i in range(accumulation):
+                x, y = batch(10 * step + i, worker, dtype)
+                nn.functional.cross_entropy(model(x), y).backward()
+        outcome = optimizer.step()
+        optimizer.zero_grad()
+        if (step - 1) % 3:
+            assert outcome.worker_square is None
+        else:
+            assert outcome.worker_square == pytest.approx(square, rel=1e-5)
+            assert outcome.worker_square > outcome.grad_norm**2
+
+
+def test_a_worker_without_a_gradient_of_a_parameter_counts_it_as_zero(world: World) -> None:
+    some, all_ = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(3))
+    optimizer = DistributedOptimizer(torch.optim.SGD([some, all_], lr=1.0), world, workers=4, noise_every=1)
+    for step in (1, 2):
+        for worker in optimizer.workers(step):
+            loss = (all_ * (worker + 1)).sum()
+            if worker == 1:
+                loss = loss + (some * 8).sum()
+            loss.backward()
+        outcome = optimizer.step()
+        optimizer.zero_grad()
+        assert outcome.worker_square == pytest.approx((3 * (1 + 4 + 9 + 16) + 2 * 64) / 4)
+        assert outcome.grad_norm**2 == pytest.approx(3 * 2.5**2 + 2 * 2**2)
+
+
+@pytest.mark.parametrize("options", [{}, {"determinism": "exact"}], ids=str)
+def test_measuring_changes_no_weight(world: World, options: dict[str, Any]) -> None:
+    plain, measured = (run(world, torch.float32, noise_every=k, **options) for k in (0, 2))
+    assert digest(plain.parameters()) == digest(measured.parameters())
+
+
+def test_the_noise_scale_of_one_worker_is_refused(world: World) -> None:
+    if world.size == 1:
+        with pytest.raises(ConfigError, match="set workers to 2 or more"):
+            DistributedOptimizer(torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0), world, noise_every=1)
+    else:
+        DistributedOptimizer(torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0), world, noise_every=1)

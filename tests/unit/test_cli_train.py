@@ -191,3 +191,17 @@ def test_help_imports_no_torch() -> None:
     code = "import sys; sys.argv = ['hvd-adam', '--help']\nfrom hvd_adam.cli import cli\n"
     code += "cli(standalone_mode=False)\nassert not {'torch', 'pydantic', 'rich', 'numpy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_noise_every_notes_the_workers_own_gradients_and_changes_nothing_else(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "train", config, "noise_every=2", "--run", "noise") == 0
+    assert call(monkeypatch, "train", config, "--run", "plain") == 0
+    noted, plain = ([x for x in read(Path(f"{run}/trace.jsonl")) if x["kind"] == "step"] for run in ("noise", "plain"))
+    assert [line["step"] for line in noted if "worker_square" in line] == [1, 3, 5]
+    assert all(x["worker_square"] > x["grad_norm"] ** 2 for x in noted if "worker_square" in x)
+    assert [x["loss"] for x in noted] == [x["loss"] for x in plain]
+    assert not any("worker_square" in line for line in plain)
+    assert call(monkeypatch, "train", config, "noise_every=2", "workers=1", "--run", "alone") == 2
+    assert "set workers to 2 or more" in capsys.readouterr().err
