@@ -7,7 +7,12 @@ from typing import Any, Sequence
 
 import numpy as np
 import torch
-from mpi4py import MPI
+
+from hvd_adam.comm.mpi_home import name_mpi_home
+
+name_mpi_home()  # the import below opens MPI
+
+from mpi4py import MPI  # noqa: E402
 
 _MPI_TYPES = {
     torch.float32: MPI.FLOAT,
