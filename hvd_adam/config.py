@@ -12,7 +12,7 @@ import inspect
 import json
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal, Sequence
+from typing import Annotated, Any, Literal, Mapping, Sequence, cast
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -24,7 +24,8 @@ from hvd_adam.schedules import Constant, Schedule, as_schedule, check_training_d
 
 # Facts of the launch: they change neither the trajectory nor what a checkpoint may continue.
 LAUNCH_KEYS = frozenset(
-    ("name", "engine", "threads", "bucket_mb", "check_every", "noise_every", "checkpoint", "data", "stage", "condition")
+    ("name", "engine", "threads", "bucket_mb", "check_every", "noise_every", "checkpoint", "data", "stage")
+    + ("condition", "max_seconds")
 )
 
 
@@ -86,14 +87,65 @@ class NonfiniteSection(Section):
     stop_after: Positive = 10
 
 
+class Target(Section):
+    """A measure and the value that it has to reach, `in_a_row` evaluations one after the other.
+
+    Measures are the task's own (loss, accuracy, objective, gradient_norm, all on the test data) and what
+    training.evaluation makes of them: error, train_loss, mean_gradient_norm.
+    """
+
+    measure: str = Field(min_length=1)
+    at_most: float | None = None
+    at_least: float | None = None
+    in_a_row: Positive = 1
+
+    @model_validator(mode="after")
+    def _one_bound(self) -> Target:
+        if (self.at_most is None) == (self.at_least is None):
+            raise ConfigError(f"target {self.measure}", "it needs at_most or at_least, and not both", "write one")
+        return self
+
+    def __str__(self) -> str:
+        bound = f"<= {self.at_most:g}" if self.at_most is not None else f">= {self.at_least:g}"
+        return f"{self.measure} {bound}" + (f", {self.in_a_row} times in a row" if self.in_a_row > 1 else "")
+
+    def met_by(self, measures: Mapping[str, float]) -> bool:
+        """Whether these measures meet it; nan never does, nor does a measure that is not there."""
+        value = measures.get(self.measure, math.nan)
+        return value <= self.at_most if self.at_most is not None else value >= cast(float, self.at_least)
+
+    def first_passage(self, evaluations: Sequence[tuple[int, Mapping[str, float]]]) -> tuple[int, int] | None:
+        """(last step at which it was not met, first at which it was), or None: not reached.
+
+        Args:
+            evaluations: (step, measures), steps increasing.
+
+        With nothing evaluated before, the first entry is 0; both are 0 where it is met at step 0.
+        """
+        since, before, streak = 0, 0, 0
+        for step, measures in evaluations:
+            if not self.met_by(measures):
+                before, streak = step, 0
+                continue
+            since = step if streak == 0 else since
+            streak += 1
+            if streak == self.in_a_row:
+                return before, since
+        return None
+
+
 class EvaluateSection(Section):
-    """When to evaluate; the last step always is. chunk: samples evaluated at once."""
+    """When to evaluate; the last step always is. chunk: samples evaluated at once.
+
+    train: so many training samples, the same at each evaluation, are measured too, as train_loss.
+    """
 
     every: Positive | None = None
     at: list[Annotated[int, Field(ge=0)]] | None = None
     geometric: float | None = Field(default=None, gt=1)
     start: bool = False
     chunk: Positive = 250
+    train: Positive | None = None
 
     def steps(self, last: int) -> list[int]:
         """The steps 0 <= t <= last to evaluate at, in order; `last` is one of them."""
@@ -142,11 +194,13 @@ class RunConfig(Section):
     wire: Literal["fp16"] | None = None
     skip_nonfinite: NonfiniteSection = NonfiniteSection()
     evaluate: EvaluateSection = EvaluateSection()
+    until: list[Target] = []
     checkpoint: CheckpointSection = CheckpointSection()
     check_every: int = Field(0, ge=0)
     noise_every: int = Field(0, ge=0)
     engine: Literal["horovod", "mpi", "solo"] | None = None
     threads: Positive | None = None
+    max_seconds: float | None = Field(None, gt=0)
     bucket_mb: float = Field(4.0, gt=0)
     data: str | None = None
     stage: str | None = None
@@ -171,6 +225,11 @@ class RunConfig(Section):
                 raise ConfigError(f"{one} and {other}", "each says the same in its own way", f"take {other} out")
         if self.wire and self.determinism == "exact":
             raise ConfigError("wire: fp16 with determinism: exact", "sums in fp16 depend on order", "leave one out")
+        if not self.evaluate.train and any(target.measure == "train_loss" for target in self.until):
+            raise ConfigError(
+                "a target on train_loss", "it is measured only where evaluate.train says on how many samples",
+                "set evaluate.train: 1000",
+            )  # fmt: skip
         check_schedules(algorithm_of(self), self.steps)
         return self
 

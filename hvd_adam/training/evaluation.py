@@ -1,34 +1,77 @@
-"""Measures on the test data: unpadded shards in fixed chunks, dealt to workers, sums reduced."""
+"""Measures on the test data, and on some of the training data: unpadded shards, dealt to workers, sums reduced."""
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Callable
+
 import numpy as np
 import torch
+from torch import Tensor
 
 from hvd_adam.optim.averaging import DistributedOptimizer
 from hvd_adam.tasks.registry import Task
 
 
-def evaluate(task: Task, model: torch.nn.Module, optimizer: DistributedOptimizer, chunk: int = 250) -> dict[str, float]:
+def evaluate(
+    task: Task, model: torch.nn.Module, optimizer: DistributedOptimizer, chunk: int = 250, train: int | None = None
+) -> dict[str, float]:
     """The mean of each of the task's measures over all test samples; the same on every rank.
 
     Args:
         chunk: samples evaluated at once: fixed, so that the sums do not depend on who makes them.
+        train: also "train_loss", over so many training samples: the same ones, seen alike, each time.
     """
-    chunks = [np.arange(i, min(i + chunk, task.test_size)) for i in range(0, task.test_size, chunk)]
-    generator = torch.Generator()
+
+    def measured(part: np.ndarray, on_training: bool = False) -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed(int(part[0]))
+        return task.measures(model, task.batch(part, generator, train=on_training))
+
     model.eval()
-    names: list[str] = []
-    sums = []
     with torch.no_grad():
-        probe = task.measures(model, task.batch(chunks[0][:1], generator, train=False))
-        names = sorted(probe)
-        for worker in optimizer.workers_here:
-            total = torch.zeros(len(names) + 1, dtype=torch.float64)
-            for part in chunks[worker :: optimizer.worker_count]:
-                found = task.measures(model, task.batch(part, generator, train=False))
-                total += torch.tensor([*(float(found[name]) for name in names), len(part)], dtype=torch.float64)
-            sums.append(total)
+        found = _means(measured, np.arange(task.test_size), chunk, optimizer)
+        if train:
+            chosen = _fixed_share(task.train_size, train)
+            found["train_loss"] = _means(partial(measured, on_training=True), chosen, chunk, optimizer)["loss"]
     model.train()
+    if "accuracy" in found:
+        found["error"] = 1.0 - found["accuracy"]
+    return found
+
+
+def _means(
+    measured: Callable[[np.ndarray], dict[str, Tensor]],
+    chosen: np.ndarray,
+    chunk: int,
+    optimizer: DistributedOptimizer,
+) -> dict[str, float]:
+    parts = [chosen[i : i + chunk] for i in range(0, len(chosen), chunk)]
+    names = sorted(measured(parts[0][:1]))
+    sums = []
+    for worker in optimizer.workers_here:
+        total = torch.zeros(len(names) + 1, dtype=torch.float64)
+        for part in parts[worker :: optimizer.worker_count]:
+            found = measured(part)
+            total += torch.tensor([*(float(found[name]) for name in names), len(part)], dtype=torch.float64)
+        sums.append(total)
     *means, count = optimizer.reduce_over_workers(sums).tolist()
     return {name: value / count for name, value in zip(names, means, strict=True)}
+
+
+def _fixed_share(size: int, wanted: int) -> np.ndarray:
+    """Training samples to measure on: spread evenly; of an endless stream the first ones."""
+    return np.arange(wanted) if size == 0 else np.unique(np.linspace(0, size - 1, min(wanted, size)).astype(np.int64))
+
+
+def running_mean(values: list[tuple[int, float]]) -> float:
+    """Mean over steps of what was seen at some of them, by the trapezoid rule; steps increasing.
+
+    >>> running_mean([(0, 4.0), (2, 2.0), (6, 2.0)])
+    2.3333333333333335
+    """
+    (first, value), *later = values
+    total, before = value * first, (first, value)
+    for step, value in later:
+        total += (step - before[0]) * (value + before[1]) / 2
+        before = (step, value)
+    return total / before[0] if before[0] else value

@@ -12,12 +12,12 @@ import torch
 
 from hvd_adam.comm import World, init
 from hvd_adam.config import RunConfig
-from hvd_adam.errors import RunError
+from hvd_adam.errors import ConfigError, RunError
 from hvd_adam.optim.averaging import DistributedOptimizer
 from hvd_adam.optim.outcome import Outcome
 from hvd_adam.randomness import seed_for
 from hvd_adam.training import checkpoint
-from hvd_adam.training.evaluation import evaluate
+from hvd_adam.training.evaluation import evaluate, running_mean
 from hvd_adam.training.launch_facts import agree_before_step_1, launch_facts
 from hvd_adam.training.preemption import StopRequest
 from hvd_adam.training.preparation import (
@@ -37,7 +37,11 @@ PHASES = ("data", "forward", "backward", "wait", "step")
 
 @dataclass
 class Result:
-    """What a run came to. `seconds` by phase, of rank 0; `status`: done, stopped or failed."""
+    """What a run came to. `seconds` by phase, of rank 0; `status`: done, stopped or failed.
+
+    `ended_by`: steps, target (all of `until` were reached), time (max_seconds) or signal. `evaluations`:
+    (step, measures), of all launches of this run.
+    """
 
     path: Path
     step: int = 0
@@ -50,6 +54,8 @@ class Result:
     skipped: int = 0
     in_a_row: int = 0
     status: str = "running"
+    ended_by: str = ""
+    evaluations: list[tuple[int, dict[str, float]]] = field(default_factory=list)
 
     @property
     def stopped(self) -> bool:
@@ -121,28 +127,47 @@ class _Trainer:
             evaluations = set(self.config.evaluate.steps(self.steps))
             if self.start == 0 and 0 in evaluations:
                 self._evaluate(0, None)
-            for step in range(self.start + 1, self.steps + 1):
-                rates = self.parts.adam.rates()[0]
-                spent = self._passes(step)
-                outcome = self.optimizer.step(stop=self.stop.flag)
-                self.optimizer.zero_grad()
-                self._record(step, spent, outcome, rates)
-                if step in evaluations:
-                    self._evaluate(step, outcome.loss)
-                stopped = outcome.stop_asked and step < self.steps
-                if stopped or step == self.steps or self._is_due(step):
-                    self._save(step)
-                if stopped:
-                    self.result.status = "stopped"
-                    break
-            else:
-                self.result.status = "done"
+            self._steps(evaluations)
+            self.result.status, self.result.ended_by = self._ending()
         except BaseException:
             self._close("interrupted" if self.result.status == "running" else self.result.status)
             raise
         self._close(self.result.status)
         self.world.barrier()
         return self.result
+
+    def _steps(self, evaluations: set[int]) -> None:
+        for step in range(self.start + 1, self.steps + 1):
+            if self._reached_all():
+                return
+            rates = self.parts.adam.rates()[0]
+            spent = self._passes(step)
+            outcome = self.optimizer.step(stop=self.stop.flag or self._out_of_time())
+            self.optimizer.zero_grad()
+            self._record(step, spent, outcome, rates)
+            if step in evaluations:
+                self._evaluate(step, outcome.loss)
+            ends = outcome.stop_asked or step == self.steps or self._reached_all()
+            if ends or self._is_due(step):
+                self._save(step)
+            if ends:
+                return
+
+    def _reached_all(self) -> bool:
+        until = self.config.until
+        return bool(until) and all(target.first_passage(self.result.evaluations) for target in until)
+
+    def _out_of_time(self) -> bool:
+        """Rank 0's clock decides for all, through the flag that rides the step."""
+        limit = self.config.max_seconds
+        return limit is not None and self.world.rank == 0 and sum(self.result.seconds.values()) >= limit
+
+    def _ending(self) -> tuple[str, str]:
+        if self._reached_all():
+            return "done", "target"
+        if self.result.step == self.steps:
+            return "done", "steps"
+        return ("done", "time") if self._out_of_time() and not self.stop.flag else ("stopped", "signal")
 
     def _passes(self, step: int) -> dict[str, float]:
         """Forward and backward of this rank's workers; the seconds of each phase."""
@@ -196,7 +221,15 @@ class _Trainer:
     def _evaluate(self, step: int, loss: float | None) -> None:
         started = time.perf_counter()
         with self._autocast():
-            measures = evaluate(self.task, self.model, self.optimizer, self.config.evaluate.chunk)
+            measures = evaluate(
+                self.task, self.model, self.optimizer, self.config.evaluate.chunk, self.config.evaluate.train
+            )
+        evaluations = self.result.evaluations
+        evaluations.append((step, measures))
+        if "gradient_norm" in measures:
+            measures["mean_gradient_norm"] = running_mean([(t, found["gradient_norm"]) for t, found in evaluations])
+        if not set(measures) >= {target.measure for target in self.config.until}:
+            raise self._unknown_measure(measures)
         self.result.measures = measures
         seconds = round(time.perf_counter() - started, 6)
         self.trace.write("eval", step=step, samples=self.result.samples, seconds=seconds, **measures)
@@ -204,6 +237,14 @@ class _Trainer:
             shown = "  ".join(f"{name} {value:.4g}" for name, value in measures.items())
             training = "" if loss is None else f"  training loss {loss:.4g}"
             self.say(f"step {step}/{self.steps}{training}  test {shown}")
+
+    def _unknown_measure(self, measures: dict[str, float]) -> ConfigError:
+        wrong = next(target for target in self.config.until if target.measure not in measures)
+        return ConfigError(
+            f"until: {wrong}",
+            f"{self.config.task.name} has no such measure, so it would never be reached",
+            f"choose one of {', '.join(measures)}",
+        )
 
     def _is_due(self, step: int) -> bool:
         every = self.config.checkpoint.every
@@ -220,6 +261,7 @@ class _Trainer:
                 "samples": result.samples,
                 "seconds": result.seconds,
                 "measures": result.measures,
+                "evaluations": result.evaluations,
             }
             checkpoint.save(self.path / "checkpoints", step, self.config, content)
 
@@ -230,6 +272,7 @@ class _Trainer:
         result.step, result.samples = saved["step"], saved["samples"]
         result.skipped, result.in_a_row = saved["skipped"]
         result.seconds, result.measures = dict(saved["seconds"]), dict(saved["measures"])
+        result.evaluations = [(step, dict(measures)) for step, measures in saved["evaluations"]]
 
     def _open_trace(self) -> Trace:
         facts = launch_facts(self.world, self.config)
@@ -264,8 +307,10 @@ class _Trainer:
             return
         if status == "done":
             save_weights(self.path, self.model)
-        facts = {name: value for name, value in vars(self.result).items() if name not in ("path", "in_a_row")}
+        left_out = ("path", "in_a_row", "evaluations")
+        facts = {name: value for name, value in vars(self.result).items() if name not in left_out}
         facts["status"] = status
+        facts["reached"] = {str(target): target.first_passage(self.result.evaluations) for target in self.config.until}
         content = {"schema": SCHEMA, "identity": self.config.identity(), "steps": self.steps, **facts}
         write_json(self.path / "result.json", content)
 

@@ -115,7 +115,8 @@ def finished(path: Path, steps: int, made: type[Made]) -> Made | None:
         facts = json.loads((path / FINISHED).read_text())
     except (OSError, ValueError):
         return None
-    if facts.get("status") != "done" or facts.get("step", 0) < steps:
+    ended_early = facts.get("ended_by") in ("target", "time")
+    if facts.get("status") != "done" or (facts.get("step", 0) < steps and not ended_early):
         return None
     known = made.__dataclass_fields__  # type: ignore[attr-defined]
     values = {key: _number_again(value) for key, value in facts.items() if key in known}
