@@ -1,0 +1,78 @@
+"""Where more workers stop paying: the scale s*, the elbow, and the curve of steps against batch.
+
+s counts the samples of a step over all workers: workers x local batch x accumulation.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hvd_adam.errors import ConfigError
+
+# T(s) = 2 T(infinity) was found between these multiples of s* (docs/theory.md); alpha, theta and eps decide where.
+PREFACTOR = (0.3, 5.0)
+
+
+class Range(NamedTuple):
+    """A value with a lower and an upper end; the upper may be infinite."""
+
+    value: float
+    low: float
+    high: float
+
+    def times(self, factor: float) -> Range:
+        """All three times a factor >= 0."""
+        return Range(self.value * factor, self.low * factor, self.high * factor)
+
+
+def s_star(sigma: Any, eps: Any, theta: Any) -> Any:
+    """s* = (sigma^2 + 1/(2 theta)) / eps^2, in samples.
+
+    sigma^2/eps^2 is the simple noise scale tr Sigma / ||grad f||^2 at ||grad f|| = eps; 1/(2 theta) is what
+    v_0 = 1/(s d) adds under Theorem 17's schedule (C8^2 = 2 theta T (sigma^2 + 1/(2 theta)) / (s alpha^2)).
+    theta = infinity leaves it out: for schedules whose v_0 does not follow the batch.
+
+    Raises:
+        ConfigError: eps <= 0, sigma <= 0 or theta <= 0.
+    """
+    for name, value, why in (
+        ("eps", eps, "no run brings the gradient norm to 0 or below"),
+        ("sigma", sigma, "without gradient noise a larger batch changes nothing, and there is no elbow"),
+        ("theta", theta, "theta_t = 1 - theta/T must lie below 1"),
+    ):
+        array = np.asarray(value, dtype=float)
+        if not np.all(array > 0) or (name != "theta" and not np.all(np.isfinite(array))):
+            raise ConfigError(f"{name}: {value}", why, f"give {name} > 0")
+    return (np.square(sigma) + 0.5 / np.asarray(theta, dtype=float)) / np.square(eps)
+
+
+def elbow(scale: Range, prefactor: tuple[float, float] = PREFACTOR) -> Range:
+    """Where T(s) = 2 T(infinity) is expected: prefactor x s*, its ends those of both; value at the geometric middle.
+
+    Args:
+        scale: s*, or a measured noise scale, with its interval.
+        prefactor: the range of elbow / s*.
+    """
+    low, high = prefactor
+    return Range(scale.value * (low * high) ** 0.5, scale.low * low, scale.high * high)
+
+
+def relative_steps(s: Any, at: Any) -> Any:
+    """T(s) / T(infinity) = 1 + elbow/s: S = S_min (1 + B_crit/B) of McCandlish et al. 2018 (arXiv 1812.06162)."""
+    return 1.0 + np.asarray(at, dtype=float) / np.asarray(s, dtype=float)
+
+
+def efficiency(s: Any, at: Any) -> Any:
+    """Of a perfect speed-up, the share that is left at s: elbow / (s + elbow).
+
+    Samples to the target are 1/efficiency times those of the smallest batch; 1/2 at the elbow.
+    """
+    at = np.asarray(at, dtype=float)
+    return np.where(np.isinf(at), 1.0, 1.0 / (1.0 + np.asarray(s, dtype=float) / at))
+
+
+def batch_of(share: float, at: float) -> float:
+    """The s at which `efficiency` has fallen to `share`, 0 < share < 1."""
+    return at * (1.0 - share) / share
