@@ -8,6 +8,8 @@ import threading
 import traceback
 from types import TracebackType
 
+import torch
+
 from hvd_adam.comm.launch import Launch, detect
 from hvd_adam.comm.protocol import World
 from hvd_adam.errors import ConfigError, HvdAdamError, RunError
@@ -47,6 +49,8 @@ def init(engine: str | None = None) -> World:
             f"{launch.name} and the MPI behind {engine} do not speak to each other, so each process is a job alone",
             launch.cure,
         )
+    if world.device.type == "cuda":
+        torch.cuda.set_device(world.device)
     _end_together(world)
     return world
 

@@ -13,6 +13,7 @@ import horovod.torch as hvd
 import torch
 
 from hvd_adam.comm.mpi import MpiWorld
+from hvd_adam.comm.placement import device_for
 
 
 class HorovodWorld(MpiWorld):
@@ -25,6 +26,7 @@ class HorovodWorld(MpiWorld):
         os.environ.setdefault("HOROVOD_FUSION_THRESHOLD", "0")  # our buckets are whole: fusing would copy them
         hvd.init()
         self.local_rank, self.local_size = hvd.local_rank(), hvd.local_size()
+        self.device = device_for(self.local_rank, carried=bool(hvd.nccl_built()))
 
     def start_allreduce(self, tensor: torch.Tensor, name: str) -> Any:
         return hvd.allreduce_async_(tensor, name=name, op=hvd.Sum)

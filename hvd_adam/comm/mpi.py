@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from hvd_adam.comm.mpi_home import name_mpi_home
+from hvd_adam.comm.placement import device_for
 
 name_mpi_home()  # the import below opens MPI
 
@@ -42,6 +43,7 @@ class MpiWorld:
         self.local_rank, self.local_size = here.Get_rank(), here.Get_size()
         here.Free()
         self.host = socket.gethostname()
+        self.device = device_for(self.local_rank)  # sums pass through the host's memory
         self._half_sum = MPI.Op.Create(_add_halves, commute=True)
 
     def start_allreduce(self, tensor: torch.Tensor, name: str) -> Any:

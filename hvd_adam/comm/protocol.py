@@ -18,6 +18,7 @@ class World(Protocol):
         rank, size: this rank's number, and how many ranks there are.
         local_rank, local_size: the same among the ranks of this host.
         host: this host's name.
+        device: where this rank computes: a GPU of its own where there are some and the engine takes their tensors.
     """
 
     engine: str
@@ -26,6 +27,7 @@ class World(Protocol):
     local_rank: int
     local_size: int
     host: str
+    device: torch.device
 
     def start_allreduce(self, tensor: torch.Tensor, name: str) -> Any:
         """Starts the sum of `tensor` over all ranks, in place; returns what `wait` takes."""

@@ -8,6 +8,8 @@ from typing import Any, Sequence
 
 import torch
 
+from hvd_adam.comm.placement import device_for
+
 
 class SoloWorld:
     """A world of one rank. Sums are what they were."""
@@ -18,6 +20,7 @@ class SoloWorld:
 
     def __init__(self) -> None:
         self.host = socket.gethostname()
+        self.device = device_for(self.local_rank)
 
     def start_allreduce(self, tensor: torch.Tensor, name: str) -> Any:
         return None

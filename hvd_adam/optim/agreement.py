@@ -22,14 +22,14 @@ def digest(tensors: Iterable[torch.Tensor]) -> bytes:
 
 
 def share_from_root(world: World, tensors: Iterable[torch.Tensor]) -> None:
-    """Gives every rank rank 0's values, in place: one broadcast for each dtype.
+    """Gives every rank rank 0's values, in place: one broadcast for each dtype and device.
 
     Raises:
         RunError: they differ afterwards.
     """
     tensors = [tensor.detach() for tensor in tensors]
-    for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
-        alike = [tensor for tensor in tensors if tensor.dtype == dtype]
+    for dtype, device in dict.fromkeys((tensor.dtype, tensor.device) for tensor in tensors):
+        alike = [tensor for tensor in tensors if (tensor.dtype, tensor.device) == (dtype, device)]
         flat = torch.cat([tensor.reshape(-1) for tensor in alike]).view(torch.uint8)
         world.broadcast(flat)
         parts = flat.view(dtype).split([tensor.numel() for tensor in alike])

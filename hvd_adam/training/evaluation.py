@@ -13,6 +13,11 @@ from hvd_adam.optim.averaging import DistributedOptimizer
 from hvd_adam.tasks.registry import Task
 
 
+def moved(batch: tuple[Tensor, ...], device: torch.device) -> tuple[Tensor, ...]:
+    """The batch on this device; itself where it lies there."""
+    return tuple(part.to(device, non_blocking=True) for part in batch)
+
+
 def evaluate(
     task: Task, model: torch.nn.Module, optimizer: DistributedOptimizer, chunk: int = 250, train: int | None = None
 ) -> dict[str, float]:
@@ -25,8 +30,9 @@ def evaluate(
 
     def measured(part: np.ndarray, on_training: bool = False) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(int(part[0]))
-        return task.measures(model, task.batch(part, generator, train=on_training))
+        return task.measures(model, moved(task.batch(part, generator, train=on_training), device))
 
+    device = next(model.parameters()).device
     model.eval()
     with torch.no_grad():
         found = _means(measured, np.arange(task.test_size), chunk, optimizer)

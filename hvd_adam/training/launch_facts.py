@@ -49,9 +49,30 @@ def agree_before_step_1(world: World, config: RunConfig, steps: int) -> None:
         "the code of hvd_adam": code_hash(),
         "torch's version": torch.__version__,
         "Python's version": platform.python_version(),
-        "threads": torch.get_num_threads() if config.determinism == "exact" else None,
+        "the kind of device": world.device.type,
     }
+    if config.determinism == "exact":
+        facts.update(arithmetic(world.device))
     agree(world, facts)
+
+
+def arithmetic(device: torch.device) -> dict[str, Any]:
+    """What the last bits of a sum depend on, beside the order that exact mode fixes."""
+    return {
+        "threads": torch.get_num_threads(),
+        "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+        "the processor's vector instructions": torch.backends.cpu.get_cpu_capability(),
+        "the GPU": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+    }
+
+
+def place(world: World) -> str:
+    """The engine, and the device where it is not the CPU or could have been another."""
+    if world.device.type == "cuda":
+        return f"{world.engine}, {torch.cuda.get_device_name(world.device)}"
+    if torch.cuda.is_available():
+        return f"{world.engine}, on the CPU: this Horovod takes no GPU's tensors, make setup GPU=1 builds one that does"
+    return world.engine
 
 
 def launch_facts(world: World, config: RunConfig) -> dict[str, Any]:
@@ -66,6 +87,8 @@ def launch_facts(world: World, config: RunConfig) -> dict[str, Any]:
         "hosts": [json.loads(host) for host in hosts],
         "threads": torch.get_num_threads(),
         "determinism": config.determinism,
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "device": str(world.device),
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "code": code_hash(),
         "versions": {

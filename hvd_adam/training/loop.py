@@ -11,14 +11,15 @@ from typing import Any, Callable, Iterator
 import torch
 
 from hvd_adam.comm import World, init
+from hvd_adam.comm.placement import settle
 from hvd_adam.config import RunConfig
 from hvd_adam.errors import ConfigError, RunError
 from hvd_adam.optim.averaging import DistributedOptimizer
 from hvd_adam.optim.outcome import Outcome
 from hvd_adam.randomness import seed_for
 from hvd_adam.training import checkpoint
-from hvd_adam.training.evaluation import evaluate, running_mean
-from hvd_adam.training.launch_facts import agree_before_step_1, launch_facts
+from hvd_adam.training.evaluation import evaluate, moved, running_mean
+from hvd_adam.training.launch_facts import agree_before_step_1, launch_facts, place
 from hvd_adam.training.preemption import StopRequest
 from hvd_adam.training.preparation import (
     Parts,
@@ -88,7 +89,7 @@ def train(
     mine = world is None
     world = world or init(config.engine)
     set_threads(config, world.local_size)
-    parts = prepare(config, task)
+    parts = prepare(config, task, world.device)
     agree_before_step_1(world, config, parts.steps)
     path = open_run(world, config, run, resume)
     trainer = _Trainer(config, world, parts, path, stop, say if world.rank == 0 else None)
@@ -173,29 +174,34 @@ class _Trainer:
         """Forward and backward of this rank's workers; the seconds of each phase."""
         spent = dict.fromkeys(PHASES, 0.0)
         for worker in self.optimizer.workers(step):
-            then = time.perf_counter()
+            then = self._now()
             for batch in self._batches(step, worker):
-                now = time.perf_counter()
+                now = self._now()
                 spent["data"] += now - then
                 with self._autocast():
                     loss = self.task.loss(self.model, batch)
-                then, now = now, time.perf_counter()
+                then, now = now, self._now()
                 spent["forward"] += now - then
                 loss.backward()
-                then, now = now, time.perf_counter()
+                then, now = now, self._now()
                 spent["backward"] += now - then
                 self.optimizer.add(loss.detach(), self.config.local_batch)
-                then = time.perf_counter()
+                then = self._now()
         return spent
 
     def _batches(self, step: int, worker: int) -> Iterator[tuple[torch.Tensor, ...]]:
         indices, size = self.parts.sampler.indices(step, worker), self.config.local_batch
         generator = torch.Generator().manual_seed(seed_for("augmentation", self.config.seed, step, worker))
         for start in range(0, len(indices), size):
-            yield self.task.batch(indices[start : start + size], generator, train=True)
+            yield moved(self.task.batch(indices[start : start + size], generator, train=True), self.world.device)
 
     def _autocast(self) -> Any:
-        return torch.autocast("cpu", torch.bfloat16) if self.config.precision == "bf16" else nullcontext()
+        kind = self.world.device.type
+        return torch.autocast(kind, torch.bfloat16) if self.config.precision == "bf16" else nullcontext()
+
+    def _now(self) -> float:
+        settle(self.world.device)
+        return time.perf_counter()
 
     def _record(self, step: int, spent: dict[str, float], outcome: Outcome, rates: Any) -> None:
         result = self.result
@@ -290,7 +296,7 @@ class _Trainer:
             config, member = self.config, self.config.member()
             self.say(
                 f"{config.task.name}: {config.workers} workers x {config.local_batch * config.accumulation} samples on "
-                f"{self.world.size} rank{'s' if self.world.size > 1 else ''} ({self.world.engine}), "
+                f"{self.world.size} rank{'s' if self.world.size > 1 else ''} ({place(self.world)}), "
                 f"{self.steps} steps, {config.precision}, determinism {config.determinism}"
             )
             self.say(

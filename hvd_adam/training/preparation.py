@@ -11,6 +11,7 @@ import torch
 
 from hvd_adam import data
 from hvd_adam.comm import World
+from hvd_adam.comm.placement import CPU
 from hvd_adam.config import RunConfig, check_schedules
 from hvd_adam.errors import ConditionError, ConfigError
 from hvd_adam.optim.averaging import DistributedOptimizer
@@ -41,6 +42,8 @@ def set_threads(config: RunConfig, local_size: int) -> None:
     Exact mode takes one thread and deterministic algorithms, so that no sum depends on how it was cut.
     """
     exact = config.determinism == "exact"
+    if exact:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # a GPU's products are refused without
     threads = config.threads or (1 if exact else None)
     if threads is None and "OMP_NUM_THREADS" not in os.environ:
         threads = max(1, len(os.sched_getaffinity(0)) // local_size)
@@ -49,8 +52,8 @@ def set_threads(config: RunConfig, local_size: int) -> None:
     torch.use_deterministic_algorithms(exact)
 
 
-def prepare(config: RunConfig, task: Task) -> Parts:
-    """Reads the data, draws the weights, and makes the optimizer.
+def prepare(config: RunConfig, task: Task, device: torch.device = CPU) -> Parts:
+    """Reads the data, draws the weights (the same ones for every device), and makes the optimizer.
 
     Raises:
         DataError: data missing or damaged.
@@ -72,7 +75,7 @@ def prepare(config: RunConfig, task: Task) -> Parts:
     member = config.member()
     check_schedules(member, steps)
     torch.manual_seed(seed_for("weights", config.seed))
-    model = task.model().to(torch.float64 if config.precision == "float64" else torch.float32)
+    model = task.model().to(device, torch.float64 if config.precision == "float64" else torch.float32)
     dim = sum(p.numel() for p in model.parameters())
     adam = GenericAdam(
         model.parameters(), **member.optimizer_arguments(batch=config.global_batch, dim=dim, steps=steps)
@@ -142,6 +145,6 @@ def load_optimizer_state(parts: Parts, saved: dict[str, Any]) -> None:
                     f"this model has {tuple(state[key].shape)} there",
                     "resume with the model that the checkpoint was made with",
                 )
-            state[key] = value.clone()
+            state[key] = value.to(state[key].device if key in state else value.device, copy=True)
     for group, t in zip(parts.adam.param_groups, saved["t"], strict=True):
         group["t"] = t

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from hvd_adam import data_sources
 from hvd_adam.comm import World
 from hvd_adam.config import from_plain
 from hvd_adam.errors import ConfigError, RunError
@@ -47,6 +50,17 @@ class NanOnOneRank(Digits):
 
     def loss(self, model: torch.nn.Module, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
         return super().loss(model, batch) * (float("nan") if self.here else 1.0)
+
+
+class Drifts(Digits):
+    """One rank's first weight moves between two steps, where `here` says so: no one averages that."""
+
+    here = False
+
+    def loss(self, model: torch.nn.Module, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        if self.here:
+            next(model.parameters()).data.view(-1)[0] += 1e-6
+        return super().loss(model, batch)
 
 
 @pytest.fixture
@@ -153,3 +167,86 @@ def test_workers_that_do_not_divide_are_refused_on_every_rank(world: World, fold
     with pytest.raises(ConfigError) as caught:
         run(world, folder / "r", {"workers": world.size + 1, "steps": 3})
     assert f"workers: {world.size + 1}, started on {world.size} ranks" in str(caught.value)
+
+
+def test_a_rank_that_has_drifted_is_named_at_the_next_check(world: World, folder: Path) -> None:
+    Drifts.here = world.size > 1 and world.rank == world.size - 1
+    plain = {"task": f"{__name__}:Drifts", "workers": 4, "steps": 5, "check_every": 2}
+    if world.size == 1:
+        assert run(world, folder / "r", plain).status == "done"
+        return
+    with pytest.raises(RunError) as caught:
+        run(world, folder / "r", plain)
+    assert f"the parameters of rank {world.size - 1} differ from the others' after 2 steps" in str(caught.value)
+    world.barrier()
+    if world.rank == 0:
+        assert read(folder / "r" / "trace.jsonl")[-1] == {"kind": "end", "step": 1, "status": "interrupted"}
+
+
+def test_exact_mode_fixes_what_a_sum_depends_on_and_says_so(world: World, folder: Path) -> None:
+    for mode, fixed in (("exact", True), ("default", False)):
+        run(world, folder / mode, {**EXACT, "steps": 1, "determinism": mode, "threads": None if fixed else 2})
+        if world.rank == 0:
+            start = read(folder / mode / "trace.jsonl")[0]
+            assert (start["determinism"], start["deterministic"]) == (mode, fixed)
+            assert start["threads"] == (1 if fixed else 2)
+            assert start["cpu"] == torch.backends.cpu.get_cpu_capability()
+        world.barrier()
+    torch.set_num_threads(1)
+
+
+def test_exact_mode_refuses_ranks_that_would_sum_in_another_way(
+    world: World, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if world.size == 1:
+        pytest.skip("takes two ranks")
+    odd = world.rank == world.size - 1
+    with pytest.raises(RunError) as caught:
+        run(world, folder / "r", {**EXACT, "threads": 2 if odd else 1})
+    assert f"threads is 2 on rank {world.size - 1}, and 1 elsewhere" in str(caught.value)
+    torch.set_num_threads(1)
+    if odd:
+        monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda mode: None)
+        torch._C._set_deterministic_algorithms(False, warn_only=False)
+    with pytest.raises(RunError) as caught:
+        run(world, folder / "r", EXACT)
+    assert f"deterministic algorithms is false on rank {world.size - 1}" in str(caught.value)
+    assert not (folder / "r").exists()
+
+
+def test_staged_data_is_copied_once_a_node_and_read_from_there(
+    world: World, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A small set in MNIST's files stands for the whole one; its originals are gone before the second run."""
+    far, near = folder / "far", folder / "near"
+    files = small_mnist()
+    checks = {name: hashlib.md5(content).hexdigest() for name, content in files.items()}
+    layout = data_sources.Layout("MNIST/raw", checks)
+    monkeypatch.setitem(data_sources.DATASETS, "mnist", data_sources.Dataset("mnist", (layout,), ()))
+    if world.rank == 0:
+        (far / "MNIST/raw").mkdir(parents=True)
+        for name, content in files.items():
+            (far / "MNIST/raw" / name).write_bytes(content)
+    world.barrier()
+    plain = {"task": {"name": "mnist", "model": "softmax"}, "workers": 4, "local_batch": 4, "steps": 3}
+    plain |= {"data": str(far), "stage": str(near)}
+    first = run(world, folder / "first", plain)
+    if world.rank == 0:
+        assert {path.name for path in (near / "MNIST/raw").iterdir()} == set(files)
+        shutil.rmtree(far)
+    world.barrier()
+    second = run(world, folder / "second", plain)
+    if world.rank == 0:
+        assert first.measures == second.measures
+
+
+def small_mnist() -> dict[str, bytes]:
+    draws = np.random.default_rng(0)
+    found = {}
+    for part, count in (("train", 64), ("t10k", 16)):
+        pixels = draws.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        labels = draws.integers(0, 10, count, dtype=np.uint8)
+        for name, array in ((f"{part}-images-idx3-ubyte", pixels), (f"{part}-labels-idx1-ubyte", labels)):
+            lengths = b"".join(length.to_bytes(4, "big") for length in array.shape)
+            found[name] = bytes((0, 0, 8, array.ndim)) + lengths + array.tobytes()
+    return found

@@ -1,0 +1,25 @@
+"""Which device a rank computes on."""
+
+from __future__ import annotations
+
+import torch
+
+CPU = torch.device("cpu")
+
+
+def device_for(local_rank: int, carried: bool = True) -> torch.device:
+    """The GPU of this rank's number on its host, modulo those that are visible; the CPU where there is none.
+
+    Args:
+        local_rank: this rank's number among those of its host.
+        carried: whether the engine takes tensors that lie on a GPU.
+    """
+    if not carried or not torch.cuda.is_available():
+        return CPU
+    return torch.device("cuda", local_rank % torch.cuda.device_count())
+
+
+def settle(device: torch.device) -> None:
+    """Returns when the device has done what it was given: a clock that is read now tells the truth."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
