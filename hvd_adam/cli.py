@@ -13,6 +13,7 @@ import click
 from hvd_adam.commands.data import data
 from hvd_adam.commands.doctor import doctor
 from hvd_adam.commands.group import NearestGroup
+from hvd_adam.commands.study import study
 from hvd_adam.commands.train import train
 from hvd_adam.errors import HvdAdamError
 
@@ -25,7 +26,7 @@ def cli() -> None:
     """Generic Adam over Horovod and MPI."""
 
 
-for _command in (train, data, doctor):
+for _command in (train, data, doctor, study):
     cli.add_command(_command)
 
 

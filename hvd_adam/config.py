@@ -24,7 +24,8 @@ from hvd_adam.schedules import Constant, Schedule, as_schedule, check_training_d
 
 # Facts of the launch: they change neither the trajectory nor what a checkpoint may continue.
 LAUNCH_KEYS = frozenset(
-    "name engine threads max_seconds bucket_mb check_every noise_every checkpoint data stage condition".split()
+    {"name", "engine", "threads", "max_seconds", "bucket_mb", "check_every", "noise_every"}
+    | {"checkpoint", "data", "stage", "condition"}
 )
 
 

@@ -85,8 +85,6 @@ def read(path: str | Path) -> dict[str, Any]:
 def override(document: dict[str, Any], assignment: str) -> None:
     """Sets one `key=value`, its key dotted and its value YAML, in place.
 
-    An override of one of several alternatives (steps or epochs, ...) takes the others out.
-
     Raises:
         ConfigError: no equals sign, a value that is not YAML, or a key inside something that has none.
     """
@@ -98,9 +96,20 @@ def override(document: dict[str, Any], assignment: str) -> None:
             "it is not of the form key=value",
             "write for instance workers=4 or task.model=mlp",
         )
-    value = _parse(text, f"override {assignment!r}")
+    assign(document, keys, _parse(text, f"override {assignment!r}"), f"override {assignment!r}")
+
+
+def assign(document: dict[str, Any], keys: list[str], value: Any, what: str) -> None:
+    """Sets the value behind a path of keys, in place; `what` names the assignment in an error.
+
+    Setting one of several alternatives (steps or epochs, ...) takes the others out.
+
+    Raises:
+        ConfigError: a key inside something that has none.
+    """
+    dotted = ".".join(keys)
     for group in ALTERNATIVES:
-        for other in group if key.strip() in group else ():
+        for other in group if dotted in group else ():
             _remove(document, other.split("."))
     place = document
     for depth, name in enumerate(keys[:-1]):
@@ -110,9 +119,7 @@ def override(document: dict[str, Any], assignment: str) -> None:
         elif inner is None:
             inner = {"name": NAMED[name]} if depth == 0 and name in NAMED else {}
         if not isinstance(inner, dict):
-            raise ConfigError(
-                f"override {assignment!r}", f"{name} is {inner!r}, which has no keys inside", f"set {name} as a whole"
-            )
+            raise ConfigError(what, f"{name} is {inner!r}, which has no keys inside", f"set {name} as a whole")
         place[name] = dict(inner)
         place = place[name]
     place[keys[-1]] = value

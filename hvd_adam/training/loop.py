@@ -40,7 +40,7 @@ PHASES = ("data", "forward", "backward", "wait", "step")
 class Result:
     """What a run came to. `seconds` by phase, of rank 0; `status`: done, stopped or failed.
 
-    `ended_by`: steps, target (all of `until` were reached), time (max_seconds) or signal. `evaluations`:
+    `ended_by`: steps, target (all of `until` were reached), time (max_seconds), signal, or diverged. `evaluations`:
     (step, measures), of all launches of this run.
     """
 
@@ -217,7 +217,7 @@ class _Trainer:
             skipped=outcome.skipped, **_noise(outcome),
         )  # fmt: skip
         if result.in_a_row >= self.config.skip_nonfinite.stop_after:
-            result.status = "failed"
+            result.status, result.ended_by = "failed", "diverged"
             raise RunError(
                 f"{result.in_a_row} steps in a row had a gradient that is not finite, the last at step {step}",
                 "the run has diverged, or its data holds a NaN",

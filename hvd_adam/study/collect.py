@@ -1,0 +1,201 @@
+"""Reads run directories, and nothing else: a study made on a cluster is analysed on a laptop without torch."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hvd_adam.config import Target
+from hvd_adam.config import from_plain as run_from_plain
+from hvd_adam.study.config import StudyConfig
+from hvd_adam.study.folder import Folder
+from hvd_adam.study.passage import Passage
+from hvd_adam.study.plan import Cell, Plan, Run
+
+SCHEMA = 1
+SHOWN = 100  # points of a run's loss that are kept for pictures
+
+REACHED, CENSORED, DIVERGED = "reached", "censored", "diverged"
+AT_START, FAILED, MISSING, UNREADABLE = "reached at step 0", "failed", "missing", "unreadable"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one run directory says.
+
+    Attributes:
+        outcome: reached, censored (its budget ended), diverged, or why it says nothing: reached at step 0, failed,
+            missing, unreadable. Of the study's first target.
+        reason: why, where it says nothing.
+        evaluations: (step, measures), steps increasing.
+        losses: (step, samples, training loss of the batch), at most `SHOWN` of them.
+        noise: pairs (mean over workers of ||g_w||^2, ||g||^2), where they were measured.
+        step_seconds: seconds a step by phase, the mean over the run; of rank 0.
+        facts: the first line of the trace: engine, ranks, hosts, versions.
+    """
+
+    run: Run
+    cell: Cell
+    outcome: str
+    reason: str = ""
+    evaluations: tuple[tuple[int, Mapping[str, float]], ...] = ()
+    losses: tuple[tuple[int, int, float], ...] = ()
+    noise: tuple[tuple[float, float], ...] = ()
+    steps: int = 0
+    step_seconds: Mapping[str, float] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def passage(self, target: Target) -> Passage | None:
+        """Its first passage; None where the run says nothing of it."""
+        if self.outcome in (FAILED, MISSING, UNREADABLE) or not self.evaluations:
+            return None
+        found = target.first_passage(self.evaluations)
+        if found is not None and found[1] == 0:
+            return None
+        low, high = found or (self.evaluations[-1][0], math.inf)
+        diverged = found is None and self.outcome == DIVERGED
+        return Passage(self.cell.group, self.cell.batch, self.cell.workers, self.run.seed, low, high, diverged)
+
+
+def collect(study: StudyConfig, made: Plan, folder: Folder) -> list[Record]:
+    """A record for each run of the plan, tuning included, whether or not it was made."""
+    failures = folder.failures()
+    return [
+        read_run(folder.of(run), run, cell, study.targets[0], failures.get(run.place))
+        for cell in (*made.tuning, *made.cells)
+        for run in cell.runs
+    ]
+
+
+def read_run(path: Path, run: Run, cell: Cell, target: Target, failure: Mapping[str, Any] | None = None) -> Record:
+    """The record of one run directory; a fault in it becomes its outcome, with the reason."""
+    if failure is not None:
+        return Record(run, cell, FAILED, str(failure.get("reason", "")))
+    if not (path / "trace.jsonl").is_file() or not (path / "result.json").is_file():
+        return Record(run, cell, MISSING, "it has not ended yet" if path.is_dir() else "it was not made")
+    try:
+        result = json.loads((path / "result.json").read_text())
+        lines = _Lines.of(path / "trace.jsonl")
+        lines.check(run, result)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return Record(run, cell, UNREADABLE, str(error) or type(error).__name__)
+    steps = int(result.get("step", 0))
+    seconds = {phase: float(total) / steps for phase, total in result.get("seconds", {}).items()} if steps else {}
+    record = Record(
+        run, cell, _outcome(result, target, lines.evaluations), "", tuple(lines.evaluations), tuple(lines.losses),
+        tuple(lines.noise), steps, seconds, lines.facts,
+    )  # fmt: skip
+    return record
+
+
+def _outcome(result: Mapping[str, Any], target: Target, evaluations: Sequence[tuple[int, Mapping[str, float]]]) -> str:
+    found = target.first_passage(evaluations)
+    if found is not None:
+        return AT_START if found[1] == 0 else REACHED
+    if result.get("ended_by") == "diverged":
+        return DIVERGED
+    return CENSORED if result.get("status") == "done" else MISSING
+
+
+class _Lines:
+    """What is kept of a trace: all evaluations, and some of its steps. Most lines are never parsed."""
+
+    def __init__(self) -> None:
+        self.facts: dict[str, Any] = {}
+        self.evaluations: list[tuple[int, dict[str, float]]] = []
+        self.losses: list[tuple[int, int, float]] = []
+        self.noise: list[tuple[float, float]] = []
+        self.last_step = 0
+
+    @classmethod
+    def of(cls, path: Path) -> _Lines:
+        """Reads a trace; a last line that was cut short is left out.
+
+        Raises:
+            ValueError: a line that is not one of ours.
+        """
+        text = path.read_bytes()
+        rows = text[: text.rfind(b"\n") + 1].splitlines()
+        if not rows:
+            raise ValueError("the trace is empty")
+        lines = cls()
+        lines.facts = _parsed(rows[0], 1)
+        steps = [i for i, row in enumerate(rows) if row.startswith(b'{"kind": "step"')]
+        shown = set(steps[:: max(1, len(steps) // SHOWN)]) | set(steps[-1:])
+        for number, row in enumerate(rows):
+            if number in shown or b'"worker_square"' in row:
+                lines._take_step(_parsed(row, number + 1), number in shown)
+            elif row.startswith(b'{"kind": "eval"'):
+                lines._take_evaluation(_parsed(row, number + 1))
+            elif not row.startswith((b'{"kind": "step"', b'{"kind": "end"', b'{"kind": "start"')):
+                _parsed(row, number + 1)
+        return lines
+
+    def _take_step(self, line: dict[str, Any], shown: bool) -> None:
+        if shown:
+            self.losses.append((line["step"], line["samples"], _number(line["loss"])))
+        if "worker_square" in line:
+            self.noise.append((_number(line["worker_square"]), _number(line["grad_norm"]) ** 2))
+        self.last_step = max(self.last_step, line["step"])
+
+    def _take_evaluation(self, line: dict[str, Any]) -> None:
+        measures = {k: _number(v) for k, v in line.items() if k not in ("kind", "step", "samples", "seconds")}
+        if self.evaluations and line["step"] <= self.evaluations[-1][0]:
+            raise ValueError(
+                f"evaluation of step {line['step']} comes after that of {self.evaluations[-1][0]}: edited?"
+            )
+        self.evaluations.append((line["step"], measures))
+
+    def check(self, run: Run, result: Mapping[str, Any]) -> None:
+        """Raises ValueError where trace, result and plan do not belong together."""
+        schema = self.facts.get("schema")
+        if schema != SCHEMA:
+            raise ValueError(f"the trace has schema {schema}, and this version reads {SCHEMA}")
+        planned = run_from_plain(dict(run.config)).identity()
+        for what, found in (("trace", self.facts.get("identity")), ("result", result.get("identity"))):
+            if found != planned:
+                raise ValueError(f"the {what} belongs to another run ({found}, and not {planned})")
+        if self.last_step > int(result["step"]):
+            raise ValueError(f"the trace goes to step {self.last_step}, the result to {result['step']}: edited?")
+
+
+def _parsed(row: bytes, number: int) -> dict[str, Any]:
+    try:
+        line = json.loads(row)
+    except ValueError:
+        raise ValueError(f"line {number} of the trace is no JSON: {row[:60]!r}") from None
+    if not isinstance(line, dict) or "kind" not in line:
+        raise ValueError(f"line {number} of the trace is none of ours: {row[:60]!r}")
+    return line
+
+
+def _number(value: Any) -> float:
+    """A number of the trace; nan and inf stand there as text."""
+    return float(value)
+
+
+def pick_rates(study: StudyConfig, made: Plan, folder: Folder) -> dict[str, float]:
+    """For each group of cells the factor of lr whose tuning runs reached the first target soonest.
+
+    Factors are compared by how many of their runs reached it, then by the geometric mean of the steps.
+    A group none of whose runs reached keeps the base lr.
+    """
+    tried: dict[str, dict[float, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    for record in collect(study, made, folder):
+        if record.cell.tunes:
+            tried[record.cell.tunes][record.cell.factor].append(record)
+    return {
+        group: min(by_factor, key=lambda factor: _slowness(by_factor[factor], study))
+        for group, by_factor in tried.items()
+    }
+
+
+def _slowness(records: Iterable[Record], study: StudyConfig) -> tuple[float, float]:
+    found = [record.passage(study.targets[0]) for record in records]
+    steps = [passage.high for passage in found if passage is not None and passage.reached]
+    return -len(steps), sum(map(math.log, steps)) / len(steps) if steps else 0.0

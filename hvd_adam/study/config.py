@@ -1,0 +1,132 @@
+"""What a study is, checked once at the edge: a base run, a grid over it, seeds, and targets fixed beforehand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Sequence
+
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+
+from hvd_adam import config_file
+from hvd_adam.config import Positive, Section, Target
+from hvd_adam.config_errors import first_error
+from hvd_adam.errors import ConfigError
+
+RULES = ("none", "sqrt", "linear", "malladi")
+
+
+def _seeds(value: Any) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return list(range(value))
+    return value
+
+
+class Budget(Section):
+    """Where a run that has not reached its targets ends: exactly one of the three."""
+
+    steps: Positive | None = None
+    samples: Positive | None = None
+    seconds: float | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _one_of_three(self) -> Budget:
+        given = [key for key in ("steps", "samples", "seconds") if getattr(self, key) is not None]
+        if len(given) != 1:
+            raise ConfigError(
+                f"budget: {' and '.join(given) or 'nothing'}",
+                "a run that never reaches its target must end somewhere, in one way",
+                "write for instance budget: {steps: 2000}",
+            )
+        return self
+
+
+class LearningRate(Section):
+    """How lr moves with the batch: by a rule from the smallest batch of the grid, or tuned for each batch.
+
+    rule: none; sqrt, lr x sqrt(k) for a batch k times the smallest; linear, lr x k; malladi, lr x sqrt(k) with
+    1 - beta and 1 - theta x k and eps / sqrt(k) (Malladi et al. 2022).
+    tune: factors of the base lr to try at each batch; the best on `tuning_seeds` seeds is run on the study's own.
+    """
+
+    rule: Literal["none", "sqrt", "linear", "malladi"] = "none"
+    tune: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=2)] | None = None
+    tuning_seeds: Positive = 2
+
+
+class Expect(Section):
+    """What `study check` holds a study to."""
+
+    slope: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
+    linear_up_to: Positive | None = None
+    reach: float | None = Field(default=None, gt=0, le=1)
+
+
+class StudyConfig(Section):
+    """One study. docs/studies.md says what each key means.
+
+    grid: lists of values for any key of a run, with dots for what lies inside; also `global_batch`, which sets
+    local_batch to global_batch / (workers x accumulation), and `ranks`.
+    """
+
+    name: str | None = Field(None, pattern=r"^[\w.+-]*\w[\w.+-]*$")
+    base: dict[str, Any] = Field(default_factory=dict)
+    grid: dict[str, list[Any]]
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(_seeds), Field(min_length=1)] = [0, 1, 2, 3, 4]
+    targets: Annotated[list[Target], Field(min_length=1)]
+    budget: Budget
+    resolution: float = Field(1.1, gt=1, le=2)
+    lr: LearningRate = LearningRate()
+    mode: Literal["practice", "theory"] = "practice"
+    horizons: Annotated[list[Positive], Field(min_length=3)] | None = None
+    ranks: Positive = 1
+    retries: int = Field(1, ge=0)
+    max_node_hours: float | None = Field(None, gt=0)
+    expect: Expect = Expect()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> StudyConfig:
+        for key, values in self.grid.items():
+            if not values:
+                raise ConfigError(
+                    f"grid.{key}: []", "a grid without values has no cells", f"list values, or drop {key}"
+                )
+        if not self.grid:
+            raise ConfigError("grid: {}", "a study compares cells", "write for instance grid: {workers: [1, 2, 4, 8]}")
+        if "seed" in self.grid:
+            raise ConfigError("grid.seed", "seeds are the repetitions of a cell, not cells", "write seeds: [0, 1, 2]")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ConfigError(f"seeds: {self.seeds}", "a seed that stands twice is the same run", "write each once")
+        if (self.mode == "theory") != (self.horizons is not None):
+            raise ConfigError(
+                f"mode: {self.mode} with horizons: {self.horizons}",
+                "in theory mode the schedule knows T, so T is a run's length: one run for each horizon",
+                "mode: theory takes horizons, such as [100, 200, 400, 800]; mode: practice takes none",
+            )
+        return self
+
+    def to_yaml(self) -> str:
+        """The study as a file that `load` reads back."""
+        return config_file.write(self.model_dump())
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> StudyConfig:
+    """Reads a study file; `base` may name a run config, looked for beside the study file.
+
+    Raises:
+        ConfigError: see `config_file`, and what is refused above.
+    """
+    document = config_file.read(path)
+    document.setdefault("name", Path(path).stem)
+    for assignment in overrides:
+        config_file.override(document, assignment)
+    if isinstance(document.get("base"), str):
+        document["base"] = config_file.read(Path(path).parent / document["base"])
+    return from_plain(document)
+
+
+def from_plain(document: dict[str, Any]) -> StudyConfig:
+    """The StudyConfig that plain data says."""
+    try:
+        return StudyConfig.model_validate(document)
+    except ValidationError as error:
+        raise first_error(error, StudyConfig) from None

@@ -1,0 +1,66 @@
+"""A warm process that makes one run after the other: importing torch for each would dominate a small study.
+
+    python -m hvd_adam.study.worker          alone, or as ranks under any launcher
+
+Rank 0 reads orders from standard input, a JSON object a line: {"config": ..., "run": DIR}; all ranks make the
+run; rank 0 answers with a line that begins with `MARK`. When its input ends, all ranks end at once: whoever
+gave the orders is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import sys
+import threading
+import time
+from typing import Any
+
+MARK = "\x1ehvd-adam "
+
+
+def main() -> None:
+    """Works until standard input ends."""
+    from hvd_adam.comm import World, init
+
+    world: World = init()
+    orders: queue.Queue[bytes] = queue.Queue()
+    if world.rank == 0:
+        threading.Thread(target=_read, args=(orders,), daemon=True).start()
+        _answer({"ready": True, "ranks": world.size})
+    while True:
+        mine = orders.get() if world.rank == 0 else b""
+        order = json.loads(world.allgather_bytes(mine)[0])
+        answer = _obey(order, world)
+        if world.rank == 0:
+            _answer(answer)
+
+
+def _read(orders: queue.Queue[bytes]) -> None:
+    for line in sys.stdin.buffer:
+        orders.put(line)
+    os._exit(0)
+
+
+def _obey(order: dict[str, Any], world: Any) -> dict[str, Any]:
+    from hvd_adam.config import from_plain
+    from hvd_adam.errors import HvdAdamError
+    from hvd_adam.training.loop import train
+
+    started = time.perf_counter()
+    try:
+        result = train(from_plain(order["config"]), order["run"], resume=True, world=world)
+    except HvdAdamError as error:  # all ranks raise alike, so all of them come here
+        return {"failed": str(error), "code": error.exit_code}
+    status = result.status if result else ""
+    return {"status": status, "seconds": round(time.perf_counter() - started, 3)}
+
+
+def _answer(content: dict[str, Any]) -> None:
+    sys.stdout.write(f"{MARK}{json.dumps(content)}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
