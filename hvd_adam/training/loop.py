@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Iterator
-
-import torch
+from typing import Any, Callable
 
 from hvd_adam.comm import World, init
 from hvd_adam.comm.placement import settle
@@ -16,9 +13,9 @@ from hvd_adam.config import RunConfig
 from hvd_adam.errors import ConfigError, RunError
 from hvd_adam.optim.averaging import DistributedOptimizer
 from hvd_adam.optim.outcome import Outcome
-from hvd_adam.randomness import seed_for
 from hvd_adam.training import checkpoint
-from hvd_adam.training.evaluation import evaluate, moved, running_mean
+from hvd_adam.training.batches import autocast, batches
+from hvd_adam.training.evaluation import evaluate, running_mean
 from hvd_adam.training.launch_facts import agree_before_step_1, launch_facts, place
 from hvd_adam.training.preemption import StopRequest
 from hvd_adam.training.preparation import (
@@ -175,10 +172,10 @@ class _Trainer:
         spent = dict.fromkeys(PHASES, 0.0)
         for worker in self.optimizer.workers(step):
             then = self._now()
-            for batch in self._batches(step, worker):
+            for batch in batches(self.config, self.world, self.parts, step, worker):
                 now = self._now()
                 spent["data"] += now - then
-                with self._autocast():
+                with autocast(self.config, self.world):
                     loss = self.task.loss(self.model, batch)
                 then, now = now, self._now()
                 spent["forward"] += now - then
@@ -188,16 +185,6 @@ class _Trainer:
                 self.optimizer.add(loss.detach(), self.config.local_batch)
                 then = self._now()
         return spent
-
-    def _batches(self, step: int, worker: int) -> Iterator[tuple[torch.Tensor, ...]]:
-        indices, size = self.parts.sampler.indices(step, worker), self.config.local_batch
-        generator = torch.Generator().manual_seed(seed_for("augmentation", self.config.seed, step, worker))
-        for start in range(0, len(indices), size):
-            yield moved(self.task.batch(indices[start : start + size], generator, train=True), self.world.device)
-
-    def _autocast(self) -> Any:
-        kind = self.world.device.type
-        return torch.autocast(kind, torch.bfloat16) if self.config.precision == "bf16" else nullcontext()
 
     def _now(self) -> float:
         settle(self.world.device)
@@ -226,7 +213,7 @@ class _Trainer:
 
     def _evaluate(self, step: int, loss: float | None) -> None:
         started = time.perf_counter()
-        with self._autocast():
+        with autocast(self.config, self.world):
             measures = evaluate(
                 self.task, self.model, self.optimizer, self.config.evaluate.chunk, self.config.evaluate.train
             )
