@@ -30,6 +30,9 @@ OURS = {
     "quadratic": "hvd_adam.tasks.synthetic:Quadratic",
     "toy": "hvd_adam.tasks.synthetic:Toy",
     "pseudo-huber": "hvd_adam.tasks.synthetic:PseudoHuber",
+    "counterexample": "hvd_adam.tasks.counterexamples:Counterexample",
+    "reddi": "hvd_adam.tasks.counterexamples:Reddi",
+    "reddi-cycle": "hvd_adam.tasks.counterexamples:ReddiCycle",
 }
 MEMBERS = ("prepare", "model", "batch", "loss", "measures")
 

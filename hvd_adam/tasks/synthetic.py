@@ -216,18 +216,26 @@ class Quadratic(Synthetic):
 def normal_draws(identities: np.ndarray, d: int) -> np.ndarray:
     """Standard normal numbers, shape (n, d), each row a function of its 64-bit identity alone.
 
-    A counter hashed by splitmix64's finaliser (Steele et al. 2014), then Box and Muller: a row can be drawn
-    anywhere, in any company, without a generator to carry around.
+    Box and Muller on `uniform_draws`.
     """
     half = (d + 1) // 2
-    with np.errstate(over="ignore"):
-        keys = _mixed(np.asarray(identities).astype(np.uint64) * _ODD + _GOLDEN)
-        counters = np.arange(1, 2 * half + 1, dtype=np.uint64) * _GOLDEN
-        bits = _mixed(_mixed(keys[:, None] + counters[None, :]) ^ keys[:, None])
-    uniform = ((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    uniform = uniform_draws(identities, 2 * half)
     radius = np.sqrt(-2 * np.log(uniform[:, :half]))
     angle = 2 * np.pi * uniform[:, half:]
     return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], axis=1)[:, :d]
+
+
+def uniform_draws(identities: np.ndarray, d: int) -> np.ndarray:
+    """Uniform numbers inside (0, 1), shape (n, d), each row a function of its 64-bit identity alone.
+
+    A counter hashed by splitmix64's finaliser (Steele et al. 2014): a row can be drawn anywhere, in any company,
+    without a generator to carry around.
+    """
+    with np.errstate(over="ignore"):
+        keys = _mixed(np.asarray(identities).astype(np.uint64) * _ODD + _GOLDEN)
+        counters = np.arange(1, d + 1, dtype=np.uint64) * _GOLDEN
+        bits = _mixed(_mixed(keys[:, None] + counters[None, :]) ^ keys[:, None])
+    return ((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
 
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
