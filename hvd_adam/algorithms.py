@@ -156,6 +156,6 @@ def named(name: str, **arguments: Any) -> Algorithm:
     unknown = [key for key in arguments if key not in known]
     if unknown:
         raise ConfigError(
-            f"algorithm {name}: {', '.join(unknown)}", f"{name} has no such argument", f"it takes {', '.join(known)}"
+            f"algorithm {name}: {', '.join(unknown)}", "it has no such argument", f"it takes {', '.join(known)}"
         )
     return MEMBERS[name](**arguments)

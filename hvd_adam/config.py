@@ -372,5 +372,5 @@ def _check_arguments(name: str, options: dict[str, Any]) -> None:
         elif isinstance(value, bool) or not isinstance(value, int if kind == "int" else (int, float)):
             number = "a whole number" if kind == "int" else "a number"
             raise ConfigError(
-                f"algorithm.{key}: {value!r}", f"{name} takes {number} there", f"say {key}: {parameter.default}"
+                f"algorithm.{key}: {value!r}", f"it takes {number} there", f"say {key}: {parameter.default}"
             )

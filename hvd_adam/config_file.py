@@ -119,7 +119,8 @@ def assign(document: dict[str, Any], keys: list[str], value: Any, what: str) -> 
         elif inner is None:
             inner = {"name": NAMED[name]} if depth == 0 and name in NAMED else {}
         if not isinstance(inner, dict):
-            raise ConfigError(what, f"{name} is {inner!r}, which has no keys inside", f"set {name} as a whole")
+            why = f"there are no keys inside {name}, which is {inner!r}"
+            raise ConfigError(what, why, f"set {name} as a whole")
         place[name] = dict(inner)
         place = place[name]
     place[keys[-1]] = value

@@ -5,6 +5,10 @@ An error a user can cause says three things, always: what was found, why it cann
 
 from __future__ import annotations
 
+import re
+
+_WORD = re.compile(r"(a|[a-z]{2,})(?=[\s,;.?'])|run:")  # not a symbol, a key or a command: r, lr:, v_0, hvd-adam
+
 
 class HvdAdamError(Exception):
     """Base of every error that is meant for the user's eyes.
@@ -26,7 +30,7 @@ class HvdAdamError(Exception):
         self.cure = cure
 
     def __str__(self) -> str:
-        return "\n  ".join(_sentence(part) for part in (self.found, self.why, self.cure))
+        return "\n  ".join((_sentence(self.found), _capital(_sentence(self.why)), _capital(_sentence(self.cure))))
 
 
 class RunError(HvdAdamError):
@@ -53,6 +57,10 @@ class StoppedAtCheckpoint(HvdAdamError):
     """The run was asked to stop, saved itself, and wants to be started again: exit code 75."""
 
     exit_code = 75
+
+
+def _capital(sentence: str) -> str:
+    return sentence[0].upper() + sentence[1:] if _WORD.match(sentence) else sentence
 
 
 def _sentence(part: str) -> str:

@@ -39,7 +39,7 @@ def init(engine: str | None = None) -> World:
     if engine == "solo" and launch and asked > 1:
         raise ConfigError(
             f"engine: solo, started on {asked} ranks by {launch.name}",
-            "solo is one process: the ranks would not know of each other",
+            "a solo job is one process: the ranks would not know of each other",
             "leave engine out, or start one process",
         )
     world = _open(engine)
@@ -69,7 +69,7 @@ def _open(engine: str) -> World:
         raise RunError(
             f"engine {engine} cannot be loaded: {str(error).strip().splitlines()[0]}",
             "it is not installed here, or was built against another torch or MPI",
-            "make setup (hvd-adam doctor says more)",
+            "run: make setup (hvd-adam doctor says more)",
         ) from error
     from hvd_adam.comm.solo import SoloWorld
 

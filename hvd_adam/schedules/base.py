@@ -139,7 +139,7 @@ def _build(cls: type[Schedule], arguments: Any) -> Schedule:
     if faults or not isinstance(arguments, dict):
         raise ConfigError(
             f"schedule {cls.kind}: {', '.join(faults)}",
-            f"{cls.kind} takes {', '.join(fields)}",
+            f"it takes {', '.join(fields)}",
             f"write {{{cls.kind}: {{{', '.join(f'{name}: ...' for name in fields)}}}}}",
         )
     return cls(**arguments)

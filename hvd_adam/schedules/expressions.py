@@ -263,7 +263,7 @@ class _Parser:
             arguments.append(self._sum())
         count = FUNCTIONS[name][0]
         if len(arguments) != count:
-            self._fail(f"{name} has {len(arguments)} arguments", f"{name} takes {count}")
+            self._fail(f"{name}: {len(arguments)} arguments", f"it takes {count}")
         self._expect(")")
         return (name, *arguments)
 

@@ -117,7 +117,7 @@ def check_classifier(name: str) -> None:
     if name not in known:
         near = difflib.get_close_matches(str(name), known, n=3) or ["resnet18", "vgg11_bn", "mobilenet_v2"]
         raise ConfigError(
-            f"model: {name}", "torchvision has no classifier of this name", f"for instance {', '.join(near)}"
+            f"model: {name}", "there is no classifier of this name in torchvision", f"for instance {', '.join(near)}"
         )
 
 

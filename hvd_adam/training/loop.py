@@ -235,7 +235,7 @@ class _Trainer:
         wrong = next(target for target in self.config.until if target.measure not in measures)
         return ConfigError(
             f"until: {wrong}",
-            f"{self.config.task.name} has no such measure, so it would never be reached",
+            f"there is no such measure of {self.config.task.name}, so it would never be reached",
             f"choose one of {', '.join(measures)}",
         )
 

@@ -92,9 +92,9 @@ def test_members_are_those_that_the_paper_names():
 @pytest.mark.parametrize(
     ("name", "arguments", "said"),
     [
-        ("adm", {}, "did you mean adam?"),
+        ("adm", {}, "Did you mean adam?"),
         ("zzz", {}, "adamnc, rmsprop, path"),
-        ("adam", {"momentum": 1}, "adam has no such argument"),
+        ("adam", {"momentum": 1}, "It has no such argument"),
         ("adam", {"momentum": 1}, "lr, beta, theta, eps"),
         ("path", {"lr": "0.1/t"}, "must be a number"),
         ("adam", {"lr": "0.1/x"}, "'x' is not known"),

@@ -78,22 +78,22 @@ def test_a_longer_budget_goes_on_from_the_checkpoint(config: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("words", "code", "expected"),
     [
-        (["train", "{config}", "locla_batch=3"], 2, "did you mean local_batch?"),
-        (["train", "{config}", "task=digitz"], 2, "did you mean digits?"),
+        (["train", "{config}", "locla_batch=3"], 2, "Did you mean local_batch?"),
+        (["train", "{config}", "task=digitz"], 2, "Did you mean digits?"),
         (["train", "{config}", "task=nowhere.nothing:Task"], 2, "nowhere"),
         (["train", "{config}", "task.modle=mlp"], 2, "modle"),
-        (["train", "{config}", "workers=0"], 2, "it must be >= 1"),
-        (["train", "{config}", "local_batch=2000"], 2, "an epoch has"),
-        (["train", "{config}", "task=toy", "epochs=3"], 2, "say steps instead"),
+        (["train", "{config}", "workers=0"], 2, "It must be >= 1"),
+        (["train", "{config}", "local_batch=2000"], 2, "An epoch has"),
+        (["train", "{config}", "task=toy", "epochs=3"], 2, "Say steps instead"),
         (["train", "{config}", "epochs=100", "optimizer.lr=0.1 - 0.01*t"], 2, "at t = 11"),
-        (["train", "{config}", "engine=solos"], 2, "did you mean solo?"),
+        (["train", "{config}", "engine=solos"], 2, "Did you mean solo?"),
         (["train", "{config}", "--run", "taken"], 2, "never overwrites another"),
-        (["train", "{config}", "--run", "taken", "--resume"], 2, "it holds files, but no run"),
+        (["train", "{config}", "--run", "taken", "--resume"], 2, "It holds files, but no run"),
         (["train", "{config}", "--run", "tiny.yaml/x"], 1, "cannot be written"),
         (["train", "{config}", "--run", "/proc/x"], 1, "cannot be written"),
         (["train", "{config}", "task=mnist", "data=none"], 1, "hvd-adam data get mnist"),
         (["train", "{config}", "condition=require"], 3, "not shown to hold"),
-        (["train", "none.yaml"], 2, "there is no such file"),
+        (["train", "none.yaml"], 2, "There is no such file"),
         (["trian", "{config}"], 2, "Did you mean train?"),
         (["data", "gte", "mnist"], 2, "Did you mean get?"),
         (["data", "verify", "mnits"], 2, "mnist"),
@@ -204,4 +204,4 @@ def test_noise_every_notes_the_workers_own_gradients_and_changes_nothing_else(
     assert [x["loss"] for x in noted] == [x["loss"] for x in plain]
     assert not any("worker_square" in line for line in plain)
     assert call(monkeypatch, "train", config, "noise_every=2", "workers=1", "--run", "alone") == 2
-    assert "set workers to 2 or more" in capsys.readouterr().err
+    assert "Set workers to 2 or more" in capsys.readouterr().err

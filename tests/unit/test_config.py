@@ -21,25 +21,25 @@ def written(folder: Path, text: str) -> Path:
 @pytest.mark.parametrize(
     ("text", "found", "hint"),
     [
-        ("locla_batch: 3", "locla_batch: 3", "did you mean local_batch?"),
-        ("evaluate: {evry: 3}", "evaluate.evry: 3", "did you mean every?"),
+        ("locla_batch: 3", "locla_batch: 3", "Did you mean local_batch?"),
+        ("evaluate: {evry: 3}", "evaluate.evry: 3", "Did you mean every?"),
         ("geometric: 1.5", "geometric: 1.5", "evaluate.geometric"),  # right key, wrong place
         ("zzz: 1", "zzz: 1", "the keys are"),
-        ("workers: 0", "workers: 0", "it must be >= 1"),
-        ("workers: -2", "workers: -2", "it must be >= 1"),
-        ("local_batch: 0", "local_batch: 0", "it must be >= 1"),
-        ("local_batch: -32", "local_batch: -32", "it must be >= 1"),
+        ("workers: 0", "workers: 0", "It must be >= 1"),
+        ("workers: -2", "workers: -2", "It must be >= 1"),
+        ("local_batch: 0", "local_batch: 0", "It must be >= 1"),
+        ("local_batch: -32", "local_batch: -32", "It must be >= 1"),
         ("workers: 2.5", "workers: 2.5", "a whole number"),
         ("workers: '2'", "workers: '2'", "a whole number"),
         ("workers: true", "workers: true", "a whole number"),
         ("local_batch: [1]", "local_batch: [1]", "a whole number"),
         ("clip_norm: much", "clip_norm: 'much'", "a number"),
-        ("clip_norm: 0", "clip_norm: 0", "it must be > 0"),
-        ("seed: -1", "seed: -1", "it must be >= 0"),
+        ("clip_norm: 0", "clip_norm: 0", "It must be > 0"),
+        ("seed: -1", "seed: -1", "It must be >= 0"),
         ("task: 3", "task: 3", "a mapping"),
-        ("algorithm: adamm", "algorithm: adamm", "did you mean adam?"),
+        ("algorithm: adamm", "algorithm: adamm", "Did you mean adam?"),
         ("algorithm: {name: path, lr: 0.1/t}", "algorithm.lr: '0.1/t'", "a number"),
-        ("algorithm: {name: path, q: 1}", "algorithm path: q", "it takes r, lr"),
+        ("algorithm: {name: path, q: 1}", "algorithm path: q", "It takes r, lr"),
         ("algorithm: {name: adam, lr: -1}", "lr: -1", "finite and >= 0"),
         ("optimizer: {lr: .inf}", "lr: inf", "finite and >= 0"),
         ("optimizer: {lr: .nan}", "lr: nan", "finite and >= 0"),
@@ -56,13 +56,13 @@ def written(folder: Path, text: str) -> Path:
         ("optimizer: {lr: 0.1 - 0.01*t}", "at t = 11", "max("),  # leaves the domain within 300 steps
         ("optimizer: {betas: [0.9, 1 - 2/t]}", "at t = 1", "[0, 1)"),
         ("optimizer: {betas: [t/10, 0.9]}", "at t = 10", "[0, 1)"),
-        ("{steps: 3, epochs: 3}", "steps and epochs", "take epochs out"),
-        ("{algorithm: adam, optimizer: {lr: 1}}", "algorithm and optimizer", "take optimizer out"),
-        ("evaluate: {every: 3, at: [3]}", "every and at", "keep every"),
+        ("{steps: 3, epochs: 3}", "steps and epochs", "Take epochs out"),
+        ("{algorithm: adam, optimizer: {lr: 1}}", "algorithm and optimizer", "Take optimizer out"),
+        ("evaluate: {every: 3, at: [3]}", "every and at", "Keep every"),
         ("evaluate: {at: [3, -1]}", "evaluate.at[1]: -1", ">= 0"),
         ("precision: float16", "precision: float16", "float64"),
-        ("engine: mpii", "engine: mpii", "did you mean mpi?"),
-        ("{wire: fp16, determinism: exact}", "wire: fp16", "leave one out"),
+        ("engine: mpii", "engine: mpii", "Did you mean mpi?"),
+        ("{wire: fp16, determinism: exact}", "wire: fp16", "Leave one out"),
         ("name: a/b", "name: a/b", "folder"),
         ("- digits", "holds a list", "key: value"),
         ("a: b: c", "line 1, column 5", "not YAML"),
@@ -84,8 +84,8 @@ def test_each_mistake_is_named_with_its_cure_and_exit_code_2(tmp_path: Path, tex
         ("nokey", "'nokey'"),
         ("=3", "'=3'"),
         ("steps=[1", "'steps=[1'"),
-        ("seed.x=3", "seed is 1, which has no keys inside"),
-        ("workres=3", "did you mean workers?"),
+        ("seed.x=3", "no keys inside seed, which is 1"),
+        ("workres=3", "Did you mean workers?"),
     ],
 )
 def test_a_mistaken_override_is_named(tmp_path: Path, override: str, found: str) -> None:
@@ -98,7 +98,7 @@ def test_a_missing_file_names_the_nearest_one(tmp_path: Path) -> None:
     path = written(tmp_path, "seed: 1")
     with pytest.raises(ConfigError) as caught:
         load(path.with_name("smoe.yaml"))
-    assert f"did you mean {path}?" in str(caught.value)
+    assert f"Did you mean {path}?" in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -209,7 +209,7 @@ def test_a_torch_scheduler_moves_a_float_lr_and_is_refused_on_a_schedule() -> No
     assert optimizer.rates()[0].lr == 0.05
     scheduled = GenericAdam(p, lr="0.1/sqrt(t)")
     torch.optim.lr_scheduler.StepLR(scheduled, 1, gamma=0.5)
-    with pytest.raises(ConfigError, match="keep one"):
+    with pytest.raises(ConfigError, match="Keep one"):
         scheduled.step()
 
 

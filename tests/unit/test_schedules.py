@@ -272,12 +272,12 @@ def test_plain_data_is_read(data, schedule):
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (None, "a schedule is a number"),
-        (True, "a schedule is a number"),
-        ([], "a schedule is a number"),
-        ({}, "a schedule is a number"),
-        ({"powr": {}}, "did you mean power?"),
-        ({"power": 3}, "power takes scale, exponent"),
+        (None, "A schedule is a number"),
+        (True, "A schedule is a number"),
+        ([], "A schedule is a number"),
+        ({}, "A schedule is a number"),
+        ({"powr": {}}, "Did you mean power?"),
+        ({"power": 3}, "It takes scale, exponent"),
         ({"power": {"scale": 1}}, "missing exponent"),
         ({"power": {"scale": 1, "exponent": 1, "z": 1}}, "unknown z"),
         ({"power": {"scale": True, "exponent": 1}}, "must be a number"),

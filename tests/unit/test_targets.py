@@ -88,7 +88,7 @@ def test_seconds_end_a_run_too(tmp_path: Path) -> None:
 
 def test_a_measure_that_the_task_has_not_is_refused(tmp_path: Path) -> None:
     plain = {**BASE, "until": [{"measure": "acuracy", "at_least": 1.0}]}
-    with pytest.raises(ConfigError, match="digits has no such measure"):
+    with pytest.raises(ConfigError, match="no such measure of digits"):
         train(from_plain(plain), str(tmp_path / "r"), resume=False)
 
 

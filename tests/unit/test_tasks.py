@@ -85,10 +85,10 @@ def test_the_same_seed_makes_the_same_weights(digits):
 @pytest.mark.parametrize(
     ("name", "options", "says"),
     [
-        ("digit", {}, "did you mean digits"),
+        ("digit", {}, "Did you mean digits"),
         ("nowhere:Task", {}, "cannot be imported"),
         ("examples.my_task:Absent", {}, "cannot be imported"),
-        ("digits", {"modle": "mlp"}, "did you mean model"),
+        ("digits", {"modle": "mlp"}, "Did you mean model"),
         ("digits", {"model": "lenet"}, "convnet"),
         ("digits", {"dropout": 1.0}, "at most 0.999"),
         ("digits", {"batch_norm": "yes"}, "true or false"),
@@ -99,7 +99,7 @@ def test_the_same_seed_makes_the_same_weights(digits):
         ("toy", {"d": 0}, "1 or more"),
         ("toy", {"sigma": -1}, "at least 0"),
         ("pseudo-huber", {"a": 3.0, "delta": 1.0}, "raise delta"),
-        ("quadratic", {"spectrum": [1, -1]}, "eigenvalues"),
+        ("quadratic", {"spectrum": [1, -1]}, "Eigenvalues"),
         ("quadratic", {"spectrum": "flat"}, "geometric"),
     ],
 )

@@ -207,17 +207,17 @@ def test_four_times_the_batch_is_theorem_17s_schedule_of_a_run_a_quarter_as_long
     T, s, d, alpha, theta = 4000, 8, 10, 4.0, 2.0
     new = rates.moved(4, alpha=alpha / T**0.5, beta=0.9, theta_complement=theta / T, v_0=1 / (s * d))
     assert new == pytest.approx((alpha / (T / 4) ** 0.5, 0.9, theta / (T / 4), 1 / (4 * s * d)))
-    with pytest.raises(ConfigError, match="keep k below 1000"):
+    with pytest.raises(ConfigError, match="Keep k below 1000"):
         rates.moved(2000, alpha=1.0, beta=0.9, theta_complement=1e-3, v_0=1e-8)
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: theorem17.bound(T=1, s=1, **TOY), "take more than 5.26"),
-        (lambda: theorem17.steps_to(0.0, 1, **TOY), "give eps > 0"),
-        (lambda: theorem2.pick_theta_prime(0.5, 0.8, 0.9), "lower beta below 0.894427"),
-        (lambda: theorem2.bound_of_schedule([0.1], [0.9], beta=0.1, L=1, G=1, gap=1, d=1, eps=0.0), "give eps > 0"),
+        (lambda: theorem17.bound(T=1, s=1, **TOY), "Take more than 5.26"),
+        (lambda: theorem17.steps_to(0.0, 1, **TOY), "Give eps > 0"),
+        (lambda: theorem2.pick_theta_prime(0.5, 0.8, 0.9), "Lower beta below 0.894427"),
+        (lambda: theorem2.bound_of_schedule([0.1], [0.9], beta=0.1, L=1, G=1, gap=1, d=1, eps=0.0), "Give eps > 0"),
     ],
 )
 def test_outside_a_theorems_domain_the_cure_is_named(call, message: str) -> None:  # type: ignore[no-untyped-def]

@@ -1,0 +1,44 @@
+"""How a message looks, and the exit code of each class."""
+
+from __future__ import annotations
+
+import pytest
+
+from hvd_adam import errors
+
+
+def test_a_message_is_three_sentences_of_which_the_second_and_third_stand_below() -> None:
+    error = errors.ConfigError(
+        "workers: 6, started on 4 ranks",
+        "each rank plays workers / ranks workers, and that is not a whole number",
+        "start 3 ranks, or set workers to 8",
+    )
+    assert str(error) == (
+        "workers: 6, started on 4 ranks.\n"
+        "  Each rank plays workers / ranks workers, and that is not a whole number.\n"
+        "  Start 3 ranks, or set workers to 8."
+    )
+
+
+@pytest.mark.parametrize(
+    ("cure", "shown"),
+    [
+        ("a longer run", "A longer run."),
+        ("run: hvd-adam data get mnist", "Run: hvd-adam data get mnist."),
+        ("lr: 0.001 is usual", "lr: 0.001 is usual."),  # a key is typed as it stands
+        ("hvd-adam doctor says more", "hvd-adam doctor says more."),
+        ("r lies in [0, 1]", "r lies in [0, 1]."),  # a symbol
+        ("beta_t lies in [0, 1)", "beta_t lies in [0, 1)."),
+        ("is it the right file?", "Is it the right file?"),
+    ],
+)
+def test_words_begin_with_a_capital_and_names_stay_as_they_are_typed(cure: str, shown: str) -> None:
+    assert str(errors.RunError("found", "why", cure)).splitlines()[-1] == f"  {shown}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [("RunError", 1), ("DataError", 1), ("ConfigError", 2), ("ConditionError", 3), ("StoppedAtCheckpoint", 75)],
+)
+def test_each_class_has_its_exit_code(kind: str, code: int) -> None:
+    assert getattr(errors, kind).exit_code == code
