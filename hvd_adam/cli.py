@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import click
 
+from hvd_adam.commands.check import check
 from hvd_adam.commands.data import data
 from hvd_adam.commands.doctor import doctor
 from hvd_adam.commands.group import NearestGroup
@@ -26,7 +27,7 @@ def cli() -> None:
     """Generic Adam over Horovod and MPI."""
 
 
-for _command in (train, data, doctor, study):
+for _command in (train, check, data, doctor, study):
     cli.add_command(_command)
 
 

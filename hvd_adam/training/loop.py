@@ -15,6 +15,7 @@ from hvd_adam.optim.averaging import DistributedOptimizer
 from hvd_adam.optim.outcome import Outcome
 from hvd_adam.training import checkpoint
 from hvd_adam.training.batches import autocast, batches
+from hvd_adam.training.condition import condition_line
 from hvd_adam.training.evaluation import evaluate, running_mean
 from hvd_adam.training.launch_facts import agree_before_step_1, launch_facts, place
 from hvd_adam.training.preemption import StopRequest
@@ -290,6 +291,9 @@ class _Trainer:
                 f"{member.name}: lr {member.alpha.to_plain()} (as written, whatever the number of workers), "
                 f"beta1 {member.beta.to_plain()}, beta2 {member.theta.to_plain()}"
             )
+            judgement = condition_line(config, self.steps)
+            if judgement:
+                self.say(judgement)
             if self.start:
                 self.say(f"goes on from the checkpoint of step {self.start}")
 

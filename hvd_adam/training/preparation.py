@@ -13,11 +13,12 @@ from hvd_adam import data
 from hvd_adam.comm import World
 from hvd_adam.comm.placement import CPU
 from hvd_adam.config import RunConfig, check_schedules
-from hvd_adam.errors import ConditionError, ConfigError
+from hvd_adam.errors import ConfigError
 from hvd_adam.optim.averaging import DistributedOptimizer
 from hvd_adam.optim.generic_adam import GenericAdam
 from hvd_adam.randomness import seed_for
 from hvd_adam.tasks import Sampler, Task, get
+from hvd_adam.training.condition import require_condition
 
 
 @dataclass
@@ -59,14 +60,8 @@ def prepare(config: RunConfig, task: Task, device: torch.device = CPU) -> Parts:
         DataError: data missing or damaged.
         ConfigError: what only the data can tell: a batch larger than an epoch, a schedule that leaves
             its domain before the last step.
-        ConditionError: condition: require, which this version cannot show.
+        ConditionError: condition: require, and it is not shown to hold.
     """
-    if config.condition == "require":
-        raise ConditionError(
-            "condition: require",
-            "the sufficient condition is not checked by this version, so it is not shown to hold",
-            "say condition: warn to train all the same",
-        )
     task.prepare(_data_root(config))
     sampler = Sampler(
         task.train_size, config.local_batch * config.accumulation, config.workers, config.seed, config.sampling
@@ -74,6 +69,7 @@ def prepare(config: RunConfig, task: Task, device: torch.device = CPU) -> Parts:
     steps = planned_steps(config, task)
     member = config.member()
     check_schedules(member, steps)
+    require_condition(config, steps)
     torch.manual_seed(seed_for("weights", config.seed))
     model = task.model().to(device, torch.float64 if config.precision == "float64" else torch.float32)
     dim = sum(p.numel() for p in model.parameters())

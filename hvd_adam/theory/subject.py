@@ -1,0 +1,119 @@
+"""What is judged: three schedules and T, with their trees, germs and numbers made when first asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Callable
+
+from hvd_adam.schedules import Schedule
+from hvd_adam.theory.growth import FamilyGrowth, Growth
+from hvd_adam.theory.numeric import DENSE, Samples
+from hvd_adam.theory.orders import Unclear
+from hvd_adam.theory.shapes import Shape, shape_of
+from hvd_adam.theory.trees import Tree, breakpoints, complement_of, tree_of
+from hvd_adam.theory.verdict import Evidence
+
+_CUTS = (2, 3, 4, 5, 7, 10, 20, 30, 100, 300, 1000, 10**4, 10**5, 10**6)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The schedules of a run of T = `steps`.
+
+    Args:
+        look: numbers may be looked at; False judges by algebra alone, in milliseconds.
+    """
+
+    alpha: Schedule
+    beta: Schedule
+    theta: Schedule
+    steps: int
+    look: bool = True
+
+    @cached_property
+    def family(self) -> bool:
+        """Whether a schedule knows T."""
+        return any(s.needs_horizon for s in (self.alpha, self.beta, self.theta))
+
+    @cached_property
+    def alpha_tree(self) -> Tree:
+        return tree_of(self.alpha)
+
+    @cached_property
+    def beta_tree(self) -> Tree:
+        return tree_of(self.beta)
+
+    @cached_property
+    def complement_tree(self) -> Tree:
+        """1 - theta_t."""
+        return complement_of(tree_of(self.theta))
+
+    @cached_property
+    def chi_tree(self) -> Tree:
+        return ("/", self.alpha_tree, ("sqrt", self.complement_tree))
+
+    @cached_property
+    def growth(self) -> Growth:
+        kind = FamilyGrowth if self.family else Growth
+        return kind(self.alpha_tree, self.complement_tree)
+
+    @cached_property
+    def samples(self) -> Samples:
+        return self.samples_at(self.steps)
+
+    def samples_at(self, steps: int, most: int = DENSE) -> Samples:
+        """The numbers of a run of another length; every t up to `most`."""
+        alpha, beta, theta = (s.with_horizon(steps) for s in (self.alpha, self.beta, self.theta))
+        return Samples(alpha, beta, theta, steps, self.family, most)
+
+    def shape(self, tree: Tree, first: int = 1) -> Shape | None:
+        """The shape for every t >= first; None where it is not known. Of a family: see `shown`."""
+        try:
+            return shape_of(tree, first)
+        except Unclear:
+            return None
+
+    def shown(self, tree: Tree, test: Callable[[Shape], bool], seen: Callable[[int], bool]) -> str | None:
+        """A proof that a tree's shape passes a test; None where there is none.
+
+        Args:
+            test: what is to be shown.
+            seen: whether the same was found at every step t <= its argument, by evaluation.
+
+        Returns:
+            The proof's extent in words: "every t", or what had to be evaluated besides.
+        """
+        if self.family:
+            return self._shown_for_every_horizon(tree, test)
+        if self._passes(tree, test, 1):
+            return "by algebra, every t"
+        if not self.look:
+            return None
+        marks = [b for b in breakpoints(tree) if b <= min(DENSE, self.samples.dense)]
+        for first in sorted({*_CUTS, *marks[:20]}):
+            if first <= self.samples.dense and self._passes(tree, test, first):
+                return f"each t to {first}, by algebra beyond" if seen(first) else None
+        return None
+
+    def _passes(self, tree: Tree, test: Callable[[Shape], bool], first: int) -> bool:
+        shape = self.shape(tree, first)
+        return shape is not None and test(shape)
+
+    def _shown_for_every_horizon(self, tree: Tree, test: Callable[[Shape], bool]) -> str | None:
+        horizon = 1
+        while horizon <= self.steps:
+            try:
+                if test(shape_of(tree, 1, horizon=horizon)):
+                    return "by algebra, every t and T" if horizon == 1 else f"by algebra, every t, T >= {horizon}"
+            except Unclear:
+                pass
+            horizon *= 2
+        return None
+
+    @property
+    def looked(self) -> Evidence:
+        """The evidence of the numbers."""
+        samples = self.samples
+        far = samples.far if samples.far > samples.dense else samples.dense
+        return Evidence("numeric", f"up to {'T' if self.family else 't'} = {far:.4g}", samples.dense, far)

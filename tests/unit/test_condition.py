@@ -1,0 +1,82 @@
+"""The sufficient condition: the polynomial family and the named members against Corollary 10 and section 3."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from hvd_adam.algorithms import named
+from hvd_adam.schedules import LinearWarmup, PolynomialTheta, Power
+from hvd_adam.theory.condition import check, check_algorithm
+
+
+@pytest.mark.parametrize(
+    ("r", "s", "holds"),
+    [
+        (0.5, 0.50, True),  # r <= 2 s, s < 1
+        (1.0, 0.50, True),  # on the edge: r = 2 s
+        (0.7, 0.35, True),  # on the edge, in decimals that floats do not hold
+        (0.1 + 0.2, 0.15, False),  # 0.30000000000000004 is more than 2 * 0.15
+        (1.0, 0.49, False),  # chi_t = t**(r/2 - s) grows without bound: clause 3
+        (0.51, 0.25, False),
+        (0.5, 0.99, True),
+        (0.5, 1.00, False),  # alpha_T T does not grow: clause 4
+        (0.0, 0.50, False),  # constant theta: clause 4's ratio stays at sqrt(1 - theta) / (1 - s)
+    ],
+)
+def test_polynomial_family_holds_exactly_where_corollary_10_says(r, s, holds):
+    verdict = check(alpha=Power(1.0, s), theta=PolynomialTheta(0.5, r), beta=0.9)
+    assert verdict.holds is holds
+    assert verdict.is_proved
+
+
+@pytest.mark.parametrize(
+    ("r", "s", "rate"),
+    [
+        (0.4, 0.5, "T^-0.1"),  # r/2 + s < 1: T^(-r/4)
+        (1.0, 0.5, "T^-0.25 (log T)^0.5"),  # r/2 + s = 1
+        (1.0, 0.8, "T^-0.1"),  # r/2 + s > 1: T^(-(1-s)/2)
+    ],
+)
+def test_rate_is_that_of_corollary_10(r, s, rate):
+    assert check(alpha=Power(1.0, s), theta=PolynomialTheta(0.5, r), beta=0.9).rate == rate
+
+
+def test_torchs_adam_fails_at_clause_4_alone_with_its_floor_and_constant():
+    verdict = check_algorithm(named("adam"), 10**5)
+    assert [c.number for c in verdict.failing] == [4]
+    assert verdict.limit == pytest.approx(math.sqrt(0.001))
+    t = np.arange(1, 200_000)
+    alpha = np.sqrt(1 - 0.999**t) / (1 - 0.9**t)
+    assert verdict.constant.value == pytest.approx(np.max(alpha / np.minimum.accumulate(alpha)), rel=1e-9)
+    assert verdict.constant.value == pytest.approx(6.57, abs=0.005)
+
+
+@pytest.mark.parametrize("s", [0.0, 0.25, 0.5, 0.9])
+def test_floor_of_constant_theta_is_that_of_corollary_7(s):
+    verdict = check(alpha=Power(0.1, s), theta=0.99, beta=0.9)
+    assert verdict.limit == pytest.approx(0.1 / (1 - s))
+
+
+def test_theorem_17_holds_as_a_family_with_ratio_sqrt_of_theta_over_T():
+    verdict = check_algorithm(named("theorem17", alpha=4.0, theta=2.0), 10**6)
+    assert verdict.holds and verdict.is_proved and verdict.family
+    assert verdict.bound.ratio == pytest.approx(math.sqrt(2.0 / 10**6), rel=1e-9)
+    assert verdict.rate == "T^-0.25"
+
+
+def test_theta_1_of_zero_fails_at_the_first_step_alone_and_K_2_cures_it():
+    verdict = check_algorithm(named("adagrad"), 1000)
+    clause = verdict.failing[0]
+    assert (clause.number, clause.first, clause.resumes) == (2, 1, 2)
+    assert verdict.repair.changes == (("theta_t", "1 - 1/max(t, 2)"),)
+    assert check(alpha="0.01/sqrt(t)", beta=0, theta="1 - 1/max(t, 2)").is_proved
+
+
+def test_warmup_holds_with_a_constant_of_its_length_and_a_warning():
+    verdict = check(alpha=LinearWarmup(Power(0.1, 0.5), 400), theta=PolynomialTheta(0.5, 1.0), beta=0.9)
+    assert verdict.holds and verdict.is_proved
+    assert verdict.constant.value == pytest.approx(400.0)  # chi_t rises from 1/400 of a constant
+    assert any("C_0" in note for note in verdict.notes)
