@@ -1,0 +1,36 @@
+#!/bin/sh
+# The first process of a cluster in a box: controller, network, and one box inside for each node. Run by cluster.py in
+# namespaces of its own; all that it starts and mounts ends with it.    init.sh FOLDER NODES
+set -eu
+folder=$1 nodes=$2
+here=$(cd "$(dirname "$0")" && pwd)
+
+mount -t tmpfs tmpfs /run
+mkdir /run/netns
+mount --bind "$folder/hosts" /etc/hosts
+mount --bind "$folder/resolv.conf" "$(readlink -f /etc/resolv.conf)"
+hostname ctl
+ip link set lo up
+ip link add br0 type bridge forward_delay 0
+ip address add 10.77.0.254/24 dev br0
+ip link set br0 up
+
+munged --force --socket="$folder/munge/socket" --key-file="$folder/munge/key" --pid-file="$folder/munge/pid" \
+    --log-file="$folder/log/munge" --seed-file="$folder/munge/seed" --num-threads=4
+slurmctld -D -i >"$folder/log/slurmctld.out" 2>&1 &
+
+k=1
+while [ "$k" -le "$nodes" ]; do
+    ip netns add "n$k"
+    ip link add "v$k" type veth peer name eth0 netns "n$k"
+    ip link set "v$k" master br0 up
+    ip -n "n$k" link set lo up
+    ip -n "n$k" address add "10.77.0.$k/24" dev eth0
+    ip -n "n$k" link set eth0 up
+    ip netns exec "n$k" unshare --uts --ipc --mount --pid --fork --kill-child --mount-proc \
+        sh "$here/node.sh" "$folder" "n$k" >"$folder/log/n$k.out" 2>&1 &
+    echo $! >"$folder/pids/n$k"
+    k=$((k + 1))
+done
+: >"$folder/up"
+while :; do wait; sleep 1; done
