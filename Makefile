@@ -3,6 +3,8 @@
 # make lint      ruff, import contracts, shellcheck, types
 # make setup     [GPU=1] [TORCH_INDEX=URL] [TORCH_VERSION=2.15.0] [MPI=pypi|site|/path/to/mpicc] [JOBS=4]
 # make data      [NAME=mnist] fetches a data set
+# make slurm     fetches Debian's Slurm into build/, for the next and for tests/slurm; nothing is installed
+# make slurm-shell  [NODES=4] a shell in a Slurm cluster of its own, on this machine, as root
 # make campaign  the long trials
 # make clean     removes what set-up and builds have made; the cache of compiled wheels stays
 # Every target sets up what is missing first; where nothing is, that takes less than a second. docs/install.md
@@ -14,7 +16,7 @@ shell_scripts := launchers/common.sh launchers/local launchers/mpirun launchers/
 arguments = $(if $(GPU),--gpu '$(GPU)') $(if $(TORCH_INDEX),--torch-index '$(TORCH_INDEX)') \
 	$(if $(TORCH_VERSION),--torch-version '$(TORCH_VERSION)') $(if $(MPI),--mpi '$(MPI)') $(if $(JOBS),--jobs '$(JOBS)')
 
-.PHONY: help setup tools demo test lint campaign data clean
+.PHONY: help setup tools demo test lint slurm slurm-shell campaign data clean
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
@@ -36,6 +38,8 @@ test: setup
 	@launchers/mpirun -n 2 -- python -m pytest -q tests/parallel
 	@launchers/mpirun -n 4 -- python -m pytest -q tests/parallel
 	@$(bin)/python -m pytest tests/jobs
+	@if $(bin)/python tests/slurm/able.py; then $(MAKE) --no-print-directory slurm; fi
+	@$(bin)/python -m pytest tests/slurm
 	@if [ -d tests/docs ]; then $(bin)/python -m pytest tests/docs; fi
 
 lint: tools
@@ -44,6 +48,12 @@ lint: tools
 	@PYTHONPATH=. $(bin)/lint-imports
 	@$(bin)/mypy
 	@$(bin)/shellcheck -x $(shell_scripts)
+
+slurm: setup
+	@$(bin)/python tests/slurm/packages.py build/slurm
+
+slurm-shell: slurm
+	@$(bin)/python tests/slurm/shell.py $(or $(NODES),4)
 
 campaign: setup
 	@if [ -d tests/campaign ]; then $(bin)/python -m pytest tests/campaign; else echo "There is no campaign yet."; fi

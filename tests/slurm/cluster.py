@@ -20,8 +20,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
+from able import NAMESPACES
+
 BOX = Path(__file__).resolve().parent / "box"
-NAMESPACES = ("--mount", "--uts", "--ipc", "--net", "--pid", "--fork", "--kill-child", "--mount-proc")
+HOME = Path("/var/tmp")
+PREFIX = "hvd_adam-slurm-"
 PATIENCE = 20.0  # seconds until all nodes must be idle
 
 
@@ -38,13 +41,14 @@ class Cluster:
     def __init__(self, root: Path, nodes: int = 4, cpus: int = 4, shared: Sequence[Path] = ()) -> None:
         self.root, self.nodes, self.cpus = root.resolve(), nodes, cpus
         self.shared = [Path(path).resolve() for path in shared]
-        self.folder = Path(tempfile.mkdtemp(prefix="hvd_adam-slurm-", dir="/var/tmp"))
+        sweep()
+        self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=HOME))
         self._box: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Cluster:
         self._write_files()
         self._box = subprocess.Popen(
-            ["unshare", *NAMESPACES, "--propagation", "private", "sh", BOX / "init.sh", self.folder, str(self.nodes)],
+            ["unshare", *NAMESPACES, "sh", BOX / "init.sh", self.folder, str(self.nodes), self.root],
             env=self.environment(),
             stdin=subprocess.DEVNULL,
             stdout=(self.folder / "log" / "init").open("wb"),
@@ -53,7 +57,7 @@ class Cluster:
             preexec_fn=_die_with_parent,
         )
         try:
-            self._wait_until_idle()
+            self.wait_until_idle()
         except BaseException:
             self.stop()
             raise
@@ -92,6 +96,14 @@ class Cluster:
             timeout=timeout,
         )
 
+    def power_off(self, node: str) -> None:
+        """A node loses its power: all its processes end at once."""
+        os.kill(int(self.enter(node)[2]), signal.SIGKILL)
+
+    def power_on(self, node: str) -> None:
+        """Starts it again, with an empty /tmp."""
+        self.run("sh", BOX / "power_on.sh", self.folder, node)
+
     def enter(self, node: str | None = None, where: Path | None = None) -> list[str]:
         """The words before a command that make it run inside."""
         assert self._box is not None, "the cluster is not running"
@@ -105,7 +117,7 @@ class Cluster:
         """Of everything inside: Slurm's programs on PATH, its libraries, its config; nothing inherited from a job."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "SBATCH_", "OMPI_", "PMIX_"))}
         library = self.root / "usr/lib/x86_64-linux-gnu"
-        paths = [str(self.root / part) for part in ("usr/bin", "usr/sbin", "bin", "sbin")]
+        paths = [str(self.folder / "bin"), *(str(self.root / part) for part in ("usr/bin", "usr/sbin", "bin", "sbin"))]
         return {
             **kept,
             "PATH": os.pathsep.join([*paths, "/usr/sbin", "/sbin", kept.get("PATH", "/usr/bin:/bin")]),
@@ -117,7 +129,7 @@ class Cluster:
         }
 
     def _write_files(self) -> None:
-        for name in ("log", "munge", "state", "pids", "hold", "tmp", "spool"):
+        for name in ("log", "munge", "state", "pids", "hold", "tmp", "spool", "ssh", "bin"):
             (self.folder / name).mkdir()
         (self.folder / "munge" / "key").write_bytes(os.urandom(128))
         (self.folder / "munge" / "key").chmod(0o600)
@@ -130,7 +142,25 @@ class Cluster:
         (self.folder / "resolv.conf").write_text("")
         (self.folder / "shared").write_text("".join(f"{path}\n" for path in self.shared))
         (self.folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
-        text = (BOX / "slurm.conf").read_text()
+        self._fill(BOX / "slurm.conf", self.folder / "slurm.conf")
+        self._write_ssh()
+
+    def _write_ssh(self) -> None:
+        """A throw-away key with which every node reaches every other."""
+        for name in ("ssh_config", "sshd_config"):
+            self._fill(BOX / name, self.folder / "ssh" / name)
+        key = self.folder / "ssh" / "key"
+        keygen = [self.root / "usr/bin/ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key]
+        subprocess.run(keygen, check=True, capture_output=True, env=self.environment())
+        ssh = self.folder / "bin" / "ssh"
+        ssh.write_text(f'#!/bin/sh\nexec {self.root}/usr/bin/ssh -F "{self.folder}/ssh/ssh_config" "$@"\n')
+        ssh.chmod(0o755)
+        users = Path("/etc/passwd").read_text()
+        own = "" if "sshd:" in users else "sshd:x:109:65534::/run/sshd:/usr/sbin/nologin\n"
+        (self.folder / "passwd").write_text(users + own)
+
+    def _fill(self, template: Path, target: Path) -> None:
+        text = template.read_text()
         for key, value in {
             "folder": str(self.folder),
             "nodes": str(self.nodes),
@@ -139,9 +169,10 @@ class Cluster:
             "accounting": "AccountingStorageType=accounting_storage/none",
         }.items():
             text = text.replace(f"@{key}@", value)
-        (self.folder / "slurm.conf").write_text(text)
+        target.write_text(text)
 
-    def _wait_until_idle(self) -> None:
+    def wait_until_idle(self) -> None:
+        """Returns when every node is up and has nothing to do."""
         deadline = time.monotonic() + PATIENCE
         said = ""
         while time.monotonic() < deadline:
@@ -182,6 +213,14 @@ class Cluster:
         assert self._box is not None
         inner = self._inner(self._box.pid)
         return os.readlink(f"/proc/{pid}/ns/pid") == os.readlink(f"/proc/{inner}/ns/pid")
+
+
+def sweep() -> None:
+    """Removes folders whose cluster has ended with a process that could not remove them itself."""
+    for folder in HOME.glob(f"{PREFIX}*"):
+        owner = folder.name.removeprefix(PREFIX).partition("-")[0]
+        if not Path(f"/proc/{owner}").exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _die_with_parent() -> None:

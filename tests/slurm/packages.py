@@ -41,8 +41,19 @@ def main(folder: Path) -> int:
         link = program.with_name(program.name.removesuffix("-wlm"))
         link.unlink(missing_ok=True)
         link.symlink_to(program.name)
+    _tell_where_pmix_is(folder / "root" / "usr/lib/x86_64-linux-gnu")
     stamp.write_text(wanted)
     return 0
+
+
+def _tell_where_pmix_is(libraries: Path) -> None:
+    """Slurm's plugin opens PMIx by a path that was compiled in: it is made to look in /run, which a cluster owns."""
+    compiled_in = b"/usr/lib/x86_64-linux-gnu/pmix2/lib\0"
+    for plugin in (libraries / "slurm-wlm").glob("mpi_pmix_v*.so"):
+        plugin.write_bytes(plugin.read_bytes().replace(compiled_in, b"/run/pmix".ljust(len(compiled_in), b"\0")))
+    link = libraries / "pmix2/lib/libpmix.so"
+    link.unlink(missing_ok=True)
+    link.symlink_to("libpmix.so.2")
 
 
 def _with_needs() -> list[str]:

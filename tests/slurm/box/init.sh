@@ -1,13 +1,15 @@
 #!/bin/sh
 # The first process of a cluster in a box: controller, network, and one box inside for each node. Run by cluster.py in
-# namespaces of its own; all that it starts and mounts ends with it.    init.sh FOLDER NODES
+# namespaces of its own; all that it starts and mounts ends with it.    init.sh FOLDER NODES PACKAGES
 set -eu
-folder=$1 nodes=$2
+folder=$1 nodes=$2 packages=$3
 here=$(cd "$(dirname "$0")" && pwd)
 
 mount -t tmpfs tmpfs /run
-mkdir /run/netns
+mkdir /run/netns /run/sshd
+ln -s "$packages/usr/lib/x86_64-linux-gnu/pmix2/lib" /run/pmix # where packages.py has told Slurm to look for it
 mount --bind "$folder/hosts" /etc/hosts
+mount --bind "$folder/passwd" /etc/passwd
 mount --bind "$folder/resolv.conf" "$(readlink -f /etc/resolv.conf)"
 hostname ctl
 ip link set lo up
@@ -27,9 +29,7 @@ while [ "$k" -le "$nodes" ]; do
     ip -n "n$k" link set lo up
     ip -n "n$k" address add "10.77.0.$k/24" dev eth0
     ip -n "n$k" link set eth0 up
-    ip netns exec "n$k" unshare --uts --ipc --mount --pid --fork --kill-child --mount-proc \
-        sh "$here/node.sh" "$folder" "n$k" >"$folder/log/n$k.out" 2>&1 &
-    echo $! >"$folder/pids/n$k"
+    sh "$here/power_on.sh" "$folder" "n$k"
     k=$((k + 1))
 done
 : >"$folder/up"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The first process of a node: its own name, /dev/shm and /tmp, then slurmd.    node.sh FOLDER NAME
+# The first process of a node: its own name, /dev/shm and /tmp, then sshd and slurmd.    node.sh FOLDER NAME
 set -eu
 folder=$1 name=$2
 hostname "$name"
@@ -13,4 +13,5 @@ while read -r shared; do
         /tmp/*) mkdir -p "$shared" && mount --bind "$folder/hold/$name/${shared#/tmp/}" "$shared" ;;
     esac
 done <"$folder/shared"
+"$(command -v sshd)" -f "$folder/ssh/sshd_config" -E "$folder/log/sshd-$name" # it wants to be called by its whole path
 exec slurmd -D -N "$name" -d "$(command -v slurmstepd)"
