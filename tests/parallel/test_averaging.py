@@ -179,7 +179,7 @@ def test_gradients_of_the_step_before_are_refused(world: World) -> None:
     inputs = torch.ones(1, 6, dtype=torch.float64)
     model(inputs).sum().backward()
     optimizer.step()
-    with pytest.raises(RunError, match=r"call optimizer\.zero_grad"):
+    with pytest.raises(RunError, match=r"Call optimizer\.zero_grad"):
         model(inputs).sum().backward()
 
 
