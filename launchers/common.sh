@@ -87,6 +87,14 @@ default OMPI_MCA_mpi_yield_when_idle 1
 # torch's large temporaries stay in the heap instead of being mapped anew each step: a bare step took 83 and 62 ms.
 default MALLOC_MMAP_THRESHOLD_ 1073741824
 default MALLOC_TRIM_THRESHOLD_ 4294967296
+# Ranks cannot see what this output is: mpirun gives them a terminal of its own. The columns, where it is one.
+if [ -t 1 ]; then
+    exec 3>&1
+    size=$(stty size <&3 2>/dev/null || echo 24 80)
+    exec 3>&-
+    [ "$size" != "0 0" ] || size="24 80"
+    default HVD_ADAM_TERMINAL "${size#* }"
+fi
 if [ "$(id -u)" = 0 ]; then
     default OMPI_ALLOW_RUN_AS_ROOT 1
     default OMPI_ALLOW_RUN_AS_ROOT_CONFIRM 1

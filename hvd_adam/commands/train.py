@@ -27,9 +27,11 @@ def train(config: str, overrides: tuple[str, ...], run: str | None, resume: bool
         click.echo(resolved.to_yaml(), nl=False)
         return
     from hvd_adam.training.loop import train as start
+    from hvd_adam.training.progress import lines
     from hvd_adam.training.summary import summarise
 
-    result = start(resolved, run, resume, click.echo, stop)
+    with lines(click.echo) as shown:
+        result = start(resolved, run, resume, shown.say, stop, follow=shown.follow)
     if result is None:
         return
     click.echo(summarise(result))

@@ -28,6 +28,7 @@ from hvd_adam.training.preparation import (
     prepare,
     set_threads,
 )
+from hvd_adam.training.progress import Follow
 from hvd_adam.training.rundir import finished, open_run, save_weights, write_environment, write_json
 from hvd_adam.training.trace import SCHEMA, Trace, cut_back
 
@@ -69,6 +70,7 @@ def train(
     say: Callable[[str], None] | None = None,
     stop: StopRequest | None = None,
     world: World | None = None,
+    follow: Follow | None = None,
 ) -> Result | None:
     """Trains as `config` says, on all ranks; the result on rank 0, None elsewhere.
 
@@ -78,6 +80,7 @@ def train(
         say: takes each line of progress, on rank 0.
         stop: the flag that signals raise.
         world: one that is open, and stays open: for a process that makes many runs.
+        follow: is told of each step, on rank 0.
 
     Raises:
         HvdAdamError: see the class of each; all ranks raise alike where all can know.
@@ -90,7 +93,7 @@ def train(
     parts = prepare(config, task, world.device)
     agree_before_step_1(world, config, parts.steps)
     path = open_run(world, config, run, resume)
-    trainer = _Trainer(config, world, parts, path, stop, say if world.rank == 0 else None)
+    trainer = _Trainer(config, world, parts, path, stop, *((say, follow) if world.rank == 0 else (None, None)))
     result = finished(path, parts.steps, Result) or trainer.run()
     if mine:
         world.close()
@@ -106,8 +109,9 @@ class _Trainer:
         path: Path,
         stop: StopRequest,
         say: Callable[[str], None] | None,
+        follow: Follow | None,
     ) -> None:
-        self.config, self.world, self.path, self.stop, self.say = config, world, path, stop, say
+        self.config, self.world, self.path, self.stop, self.say, self.follow = config, world, path, stop, say, follow
         self.parts, self.task, self.model, self.steps = parts, parts.task, parts.model, parts.steps
         self.result = Result(path, target=parts.task.target, ranks=world.size, workers=config.workers)
         saved = checkpoint.load_newest(world, path / "checkpoints", config)
@@ -204,6 +208,8 @@ class _Trainer:
             loss=outcome.loss, grad_norm=outcome.grad_norm, lr=rates.lr, beta1=rates.beta1, beta2=rates.beta2,
             skipped=outcome.skipped, **_noise(outcome),
         )  # fmt: skip
+        if self.follow:
+            self.follow(step, self.steps, outcome.loss, outcome.samples / sum(spent.values()))
         if result.in_a_row >= self.config.skip_nonfinite.stop_after:
             result.status, result.ended_by = "failed", "diverged"
             raise RunError(
