@@ -14,6 +14,8 @@ from hvd_adam.commands.check import check
 from hvd_adam.commands.data import data
 from hvd_adam.commands.doctor import doctor
 from hvd_adam.commands.group import NearestGroup
+from hvd_adam.commands.predict import predict
+from hvd_adam.commands.probe import probe
 from hvd_adam.commands.study import study
 from hvd_adam.commands.train import train
 from hvd_adam.errors import HvdAdamError
@@ -27,7 +29,7 @@ def cli() -> None:
     """Generic Adam over Horovod and MPI."""
 
 
-for _command in (train, check, data, doctor, study):
+for _command in (train, check, data, doctor, study, predict, probe):
     cli.add_command(_command)
 
 

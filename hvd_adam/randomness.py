@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-STREAMS = {"weights": 0, "samples": 1, "worker": 2, "augmentation": 3, "split": 4}
+STREAMS = {"weights": 0, "samples": 1, "worker": 2, "augmentation": 3, "split": 4, "curvature": 5}
 
 
 def seed_for(stream: str, seed: int, step: int = 0, worker: int = 0) -> int:

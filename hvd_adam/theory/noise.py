@@ -56,6 +56,7 @@ def unbiased(worker_square: ArrayLike, mean_square: ArrayLike, *, local_batch: i
 
     Raises:
         ConfigError: fewer than two workers: the two numbers are then one.
+        RunError: a value that is not finite.
     """
     if workers < 2:
         raise ConfigError(
@@ -64,6 +65,8 @@ def unbiased(worker_square: ArrayLike, mean_square: ArrayLike, *, local_batch: i
             "set workers=2 (one rank can play both)",
         )
     small, large = np.asarray(worker_square, dtype=float), np.asarray(mean_square, dtype=float)
+    if not (np.isfinite(small).all() and np.isfinite(large).all()):
+        raise RunError("a gradient norm that is not finite", "its noise scale is none", "lower the learning rate")
     batch = local_batch * workers
     trace = (small - large) / (1 / local_batch - 1 / batch)
     square = (batch * large - local_batch * small) / (batch - local_batch)
@@ -86,7 +89,7 @@ def noise_scale(
     whole block are left out. The quotient's interval is Fieller's.
 
     Raises:
-        RunError: fewer than 12 steps, or a value that is not finite.
+        RunError: fewer than 12 steps.
     """
     pairs = unbiased(worker_square, mean_square, local_batch=local_batch, workers=workers)
     steps = pairs.shape[1]
@@ -96,8 +99,6 @@ def noise_scale(
             f"an interval for the noise scale needs at least {FEWEST_STEPS} of them",
             "give more --seconds, or a smaller model or batch",
         )
-    if not np.isfinite(pairs).all():
-        raise RunError("a gradient norm that is not finite", "its noise scale is none", "lower the learning rate")
     length = -(-steps // MOST_BLOCKS)
     blocks = steps // length
     means = pairs[:, : blocks * length].reshape(2, blocks, length).mean(axis=2)
@@ -139,8 +140,9 @@ def gradient_bound(worker_square: ArrayLike, mean_square: ArrayLike, *, local_ba
 
         ||grad f||^2 + tr Sigma
 
-    the mean square of one sample's gradient. Blocks are a twentieth of the stretch; steps not visited say nothing.
+    the mean square of one sample's gradient. Blocks are of 4, 4, 8, 16, ... steps: a gradient is largest, and
+    falls fastest, at the start. Points that the path did not visit say nothing.
     """
-    pairs = unbiased(worker_square, mean_square, local_batch=local_batch, workers=workers)
-    parts = np.array_split(pairs.sum(axis=0), min(20, pairs.shape[1]))
-    return float(np.sqrt(max(0.0, max(part.mean() for part in parts))))
+    square = unbiased(worker_square, mean_square, local_batch=local_batch, workers=workers).sum(axis=0)
+    cuts = [4 * 2**k for k in range(60) if 4 * 2**k < len(square)]
+    return float(np.sqrt(max(0.0, max(part.mean() for part in np.split(square, cuts)))))

@@ -1,0 +1,237 @@
+"""`hvd-adam probe`: known noise and curvature come out of the real path; what it writes; its mistakes.
+
+HVD_ADAM_CAMPAIGN=1 makes 200 probes for each problem and number of workers, 2 to 64, instead of a few.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from hvd_adam.cli import main
+from hvd_adam.comm.solo import SoloWorld
+from hvd_adam.config import from_plain
+from hvd_adam.errors import RunError
+from hvd_adam.probe.findings import Curvature, Findings, Measured, find
+from hvd_adam.probe.grid import suggest
+from hvd_adam.probe.run import probe
+from hvd_adam.study import config as study_config
+from hvd_adam.study.plan import plan
+from hvd_adam.training.trace import read
+
+CAMPAIGN = bool(os.environ.get("HVD_ADAM_CAMPAIGN"))
+QUADRATIC = """
+task: {name: quadratic, d: 20, condition: 10, sigma: 3.0}
+algorithm: {name: adam, lr: 0.02}
+workers: 4
+local_batch: 2
+steps: 60
+sampling: replacement
+precision: float64
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "quad.yaml"
+    path.write_text(QUADRATIC)
+    return path
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["hvd-adam", *map(str, words)])
+    try:
+        main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+PROBLEMS = {
+    # largest eigenvalue at the start, tr Sigma
+    "quadratic": ({"name": "quadratic", "d": 20, "condition": 10, "sigma": 3.0}, 1.0, 9.0),
+    "toy": ({"name": "toy", "d": 10, "sigma": 10.0}, 2 + 6 * math.cos(6), 100.0),  # 2 + 2 a cos(2 x), x = 3
+}
+
+
+def measured(task: dict[str, Any], workers: int, seed: int, run: Path, steps: int = 36) -> Findings:
+    document = {
+        "task": task, "algorithm": {"name": "adam", "lr": 0.02}, "workers": workers, "local_batch": 2,
+        "steps": steps, "sampling": "replacement", "precision": "float64", "seed": seed,
+    }  # fmt: skip
+    found = probe(from_plain(document), seconds=3600.0, run=str(run), world=SoloWorld())
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("workers", [2, 4, 8, 16, 32, 64] if CAMPAIGN else [2, 8])
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_the_real_path_measures_known_noise_and_curvature_without_bias(
+    tmp_path: Path, problem: str, workers: int
+) -> None:
+    torch.set_num_threads(1)
+    task, curvature, trace = PROBLEMS[problem]
+    repeats = 200 if CAMPAIGN else max(2, 12 // workers)
+    found = [measured(task, workers, seed, tmp_path / str(seed)) for seed in range(repeats)]
+    traces = [part.noise.trace.value for one in found for part in (one.early, one.late)]
+    error = np.std(traces, ddof=1) / math.sqrt(len(traces))
+    if CAMPAIGN:
+        assert np.mean(traces) == pytest.approx(trace, rel=0.05)
+    assert abs(np.mean(traces) - trace) <= 4.5 * error
+    first = [one.measured.curvature[0] for one in found]
+    assert all(point.step == 0 and point.value == pytest.approx(curvature, rel=0.02) for point in first)
+
+
+def test_the_gradients_square_is_that_of_the_exact_gradient(tmp_path: Path) -> None:
+    # lr 0 stays at the start, where grad f = h x is known
+    document = {
+        "task": PROBLEMS["quadratic"][0], "algorithm": {"name": "adam", "lr": 0.0}, "workers": 8, "local_batch": 4,
+        "steps": 150, "sampling": "replacement", "precision": "float64",
+    }  # fmt: skip
+    found = probe(from_plain(document), seconds=3600.0, run=str(tmp_path / "run"), world=SoloWorld())
+    assert found is not None
+    square = float((np.geomspace(1, 0.1, 20) ** 2).sum())
+    for part in (found.early, found.late):
+        assert part.noise.square.low < square < part.noise.square.high
+        assert part.noise.scale.low < 9 / square < part.noise.scale.high
+        assert part.noise.scale.high < 2 * part.noise.scale.low
+    assert found.eps == pytest.approx(square**0.5, rel=0.1)
+    assert found.gradient_bound == pytest.approx((square + 9) ** 0.5, rel=0.15)
+
+
+def test_a_probe_writes_all_that_predict_and_a_study_need(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "probe", config, "--seconds", "120") == 0
+    said = capsys.readouterr().out
+    folder = Path("runs/quad/probe-1")
+    for words in ("noise scale, samples", "order of magnitude: constants of an upper bound", "single run", "brackets"):
+        assert words in said
+    facts = json.loads((folder / "probe.json").read_text())
+    assert facts["kind"] == "probe" and facts["steps"] == 60 and facts["dim"] == 20 and facts["worker_batch"] == 2
+    lines = read(folder / "trace.jsonl")
+    assert sum("worker_square" in line for line in lines) == 60 and lines[-1]["status"] == "done"
+    study = study_config.load(folder / "study.yaml")
+    batches = [cell.batch for cell in plan(study).cells]
+    assert batches[0] <= facts["elbow"]["low"] < facts["elbow"]["high"] <= batches[-1]
+    assert call(monkeypatch, "predict", folder, "--json") == 0
+    prediction = json.loads(capsys.readouterr().out)
+    assert prediction["sigma"]["value"] == pytest.approx(facts["late"]["trace"]["value"] ** 0.5)
+    assert prediction["eps"] == pytest.approx(facts["eps"]) and prediction["theta"] is None
+    assert call(monkeypatch, "probe", config, "--seconds", "120", "--json", "--eps", "0.5") == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["early"] == facts["early"] and again["eps"] == 0.5
+    assert again["elbow"]["low"] == pytest.approx(0.3 * facts["late"]["trace"]["low"] / 0.25)
+    assert Path("runs/quad/probe-2/probe.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["workers=1"], 2, "add workers=2"),
+        (["--eps", "0"], 2, "give --eps above 0"),
+        (["--eps", "-1"], 2, "give --eps above 0"),
+        (["--seconds", "0"], 2, "give --seconds 60"),
+        (["--seconds", "nan"], 2, "give --seconds 60"),
+        (["algorithm.lr=1e12"], 2, "diverged at step 2"),
+        (["algorithm.lr=1e300"], 2, "lower the learning rate"),
+        (["steps=20"], 1, "set steps=36 or more"),
+        (["task.nodes=3"], 2, "it has no such option"),
+    ],
+)
+def test_each_mistake_has_its_message_and_exit_code(
+    config: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    code: int,
+    message: str,
+) -> None:
+    assert call(monkeypatch, "probe", config, "--seconds", "60", *words) == code
+    said = capsys.readouterr().err
+    assert message in said and "Traceback" not in said
+
+
+def test_what_was_measured_before_a_divergence_is_kept(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "probe", config, "algorithm.lr=1e12", "--run", "lost") == 2
+    assert "lost/trace.jsonl" in capsys.readouterr().err
+    lines = read(Path("lost/trace.jsonl"))
+    assert lines[-1]["status"] == "diverged" and any("worker_square" in line for line in lines)
+    assert call(monkeypatch, "probe", config, "--run", "lost") == 2
+    assert "a probe never overwrites" in capsys.readouterr().err
+
+
+def test_time_ends_a_probe_that_has_many_steps_left(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "probe", config, "--seconds", "1", "steps=1000000", "--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert 36 <= facts["steps"] < 100_000 and len(facts["curvature"]) == 3
+
+
+def test_batch_norms_buffers_and_the_weights_are_as_without_curvature(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # a probe takes the steps that training takes
+    from hvd_adam.probe import curvature
+    from hvd_adam.training.loop import train
+
+    monkeypatch.setattr(curvature, "SAMPLES", 32)
+    document = {
+        "task": {"name": "digits", "batch_norm": True, "dropout": 0.1}, "steps": 36, "workers": 2, "local_batch": 4
+    }  # fmt: skip
+    found = probe(from_plain(document), seconds=3600.0, run=str(tmp_path / "probe"), world=SoloWorld())
+    assert found is not None and found.lipschitz is not None and found.lipschitz > 0
+    train(from_plain({**document, "name": "t"}), str(tmp_path / "run"), False, world=SoloWorld())
+    losses = [line["loss"] for line in read(tmp_path / "run/trace.jsonl") if line["kind"] == "step"]
+    assert found.measured.loss == losses
+
+
+def made_up(scale: float, train_size: int = 0, local_batch: int = 32) -> Findings:
+    """Findings of a gradient of length 1 with a chosen noise scale."""
+    noise = np.random.default_rng(1).standard_normal((120, 4, 50)) * math.sqrt(scale / 50 / local_batch)
+    g = math.sqrt(1 / 50) + noise
+    config = {"workers": 4, "local_batch": local_batch, "accumulation": 1, "name": "m", "task": {"name": "toy"}}
+    measured = Measured(config, Path("p"), 1, "solo", 120, 50, train_size, 1.0, list(range(1, 121)), [1.0] * 120)
+    measured.worker_square, measured.mean_square = list((g**2).sum(2).mean(1)), list((g.mean(1) ** 2).sum(1))
+    measured.curvature.append(Curvature(0, None, 1, 1, False, "no second derivative"))
+    return find(measured)
+
+
+@pytest.mark.parametrize(
+    ("scale", "train_size", "local", "why"),
+    [
+        (1000.0, 0, 16, ""),  # 0.3 x 1000 / 8, down to a power of two or two for the interval
+        (30.0, 0, 1, ""),  # an elbow near one sample: smaller local batches
+        (1000.0, 20_000, 16, "a tenth of the 20,000"),
+        (1e5, 0, 16, "the elbow's upper end is open"),
+    ],
+)
+def test_the_suggested_grid_brackets_the_elbow_or_says_why_not(
+    scale: float, train_size: int, local: int, why: str
+) -> None:
+    found = made_up(scale, train_size)
+    grid = suggest(found)
+    least, most = grid.local_batch, grid.local_batch * grid.workers[-1]
+    assert why in grid.why and bool(why) == bool(grid.why)
+    assert least <= max(1, found.elbow.low) and grid.local_batch == local
+    assert most >= found.elbow.high or grid.why
+    assert not train_size or most <= train_size / 10
+
+
+def test_too_few_steps_name_the_seconds_that_would_do() -> None:
+    found = made_up(10.0).measured
+    found.steps, found.seconds = found.steps[:18], 60.0
+    with pytest.raises(RunError, match="give --seconds 240"):
+        find(found)
