@@ -126,8 +126,8 @@ def test_a_gradient_lost_in_noise_leaves_the_scale_open_above() -> None:
 @pytest.mark.parametrize(
     ("pairs", "workers", "error", "message"),
     [
-        (np.ones((2, 100)), 1, ConfigError, "set workers=2"),
-        (np.ones((2, 11)), 2, RunError, "give more --seconds"),
+        (np.ones((2, 100)), 1, ConfigError, "Set workers=2"),
+        (np.ones((2, 11)), 2, RunError, "Give more --seconds"),
         (np.full((2, 50), np.inf), 2, RunError, "not finite"),
     ],
 )
@@ -155,5 +155,5 @@ def test_s_star_and_the_elbow_by_hand() -> None:
      (1.0, math.nan, 1.0, "eps"), (math.inf, 1.0, 1.0, "sigma"), (1.0, 1.0, 0.0, "theta")],
 )  # fmt: skip
 def test_eps_sigma_and_theta_must_be_above_zero(sigma: float, eps: float, theta: float, message: str) -> None:
-    with pytest.raises(ConfigError, match=f"give {message} > 0"):
+    with pytest.raises(ConfigError, match=f"Give {message} > 0"):
         s_star(sigma, eps, theta)

@@ -137,15 +137,15 @@ def test_a_probe_writes_all_that_predict_and_a_study_need(
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["workers=1"], 2, "add workers=2"),
-        (["--eps", "0"], 2, "give --eps above 0"),
-        (["--eps", "-1"], 2, "give --eps above 0"),
-        (["--seconds", "0"], 2, "give --seconds 60"),
-        (["--seconds", "nan"], 2, "give --seconds 60"),
+        (["workers=1"], 2, "Add workers=2"),
+        (["--eps", "0"], 2, "Give --eps above 0"),
+        (["--eps", "-1"], 2, "Give --eps above 0"),
+        (["--seconds", "0"], 2, "Give --seconds 60"),
+        (["--seconds", "nan"], 2, "Give --seconds 60"),
         (["algorithm.lr=1e12"], 2, "diverged at step 2"),
-        (["algorithm.lr=1e300"], 2, "lower the learning rate"),
-        (["steps=20"], 1, "set steps=36 or more"),
-        (["task.nodes=3"], 2, "it has no such option"),
+        (["algorithm.lr=1e300"], 2, "Lower the learning rate"),
+        (["steps=20"], 1, "Set steps=36 or more"),
+        (["task.nodes=3"], 2, "It has no such option"),
     ],
 )
 def test_each_mistake_has_its_message_and_exit_code(
@@ -233,5 +233,5 @@ def test_the_suggested_grid_brackets_the_elbow_or_says_why_not(
 def test_too_few_steps_name_the_seconds_that_would_do() -> None:
     found = made_up(10.0).measured
     found.steps, found.seconds = found.steps[:18], 60.0
-    with pytest.raises(RunError, match="give --seconds 240"):
+    with pytest.raises(RunError, match="Give --seconds 240"):
         find(found)
