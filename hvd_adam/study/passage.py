@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import inf, isinf, isnan
-
-import numpy as np
+from math import isinf, isnan
 
 from hvd_adam.errors import ConfigError
 
@@ -129,11 +127,3 @@ def _consistent(name: str, runs: Sequence[Passage]) -> None:
             why="the same run counted twice makes every interval too narrow",
             cure="remove one of the two run directories",
         )
-
-
-def log_bounds(passages: Sequence[Passage]) -> tuple[np.ndarray, np.ndarray]:
-    """Return log low and log high, natural logarithms, -inf where low is 0."""
-    low = np.array([run.low for run in passages], float)
-    high = np.array([run.high for run in passages], float)
-    with np.errstate(divide="ignore"):
-        return np.log(low), np.log(np.where(np.isinf(high), inf, high))
