@@ -294,8 +294,8 @@ class _Trainer:
                 f"{self.steps} steps, {config.precision}, determinism {config.determinism}"
             )
             self.say(
-                f"{member.name}: lr {member.alpha.to_plain()} (as written, whatever the number of workers), "
-                f"beta1 {member.beta.to_plain()}, beta2 {member.theta.to_plain()}"
+                f"{member.name}: lr {member.alpha} (as written, whatever the number of workers), "
+                f"beta1 {member.beta}, beta2 {member.theta}"
             )
             judgement = condition_line(config, self.steps)
             if judgement:
