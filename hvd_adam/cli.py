@@ -16,6 +16,7 @@ from hvd_adam.commands.doctor import doctor
 from hvd_adam.commands.group import NearestGroup
 from hvd_adam.commands.predict import predict
 from hvd_adam.commands.probe import probe
+from hvd_adam.commands.reproduce import reproduce
 from hvd_adam.commands.study import study
 from hvd_adam.commands.train import train
 from hvd_adam.errors import HvdAdamError
@@ -29,7 +30,7 @@ def cli() -> None:
     """Generic Adam over Horovod and MPI."""
 
 
-for _command in (train, check, data, doctor, study, predict, probe):
+for _command in (train, check, data, doctor, study, predict, probe, reproduce):
     cli.add_command(_command)
 
 

@@ -29,8 +29,8 @@ class Problem(Protocol):
         box: the interval that every coordinate is projected to after a step; infinite where there is none.
     """
 
-    law: ClassVar[int]
-
+    @property
+    def law(self) -> int: ...
     @property
     def d(self) -> int: ...
     @property
@@ -210,7 +210,7 @@ class Counterexample(_TwoValues):
     start: float = 1.0
 
     @property
-    def law(self) -> int:  # type: ignore[override]
+    def law(self) -> int:
         """By `huber`."""
         return CLIPPED_SQUARE if self.huber else SQUARE
 

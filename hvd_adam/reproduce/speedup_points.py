@@ -1,0 +1,117 @@
+"""T(eps, s) of the toy under Theorem 17's schedule, measured in compiled loops."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from hvd_adam import algorithms
+from hvd_adam.reproduce.points import Points
+from hvd_adam.theory.horizon_fit import search_horizon
+from hvd_adam.theory.loops import run
+from hvd_adam.theory.problems import Toy
+
+DRAWS = 200  # bootstrap draws kept with each point
+FAR = 10_000.0  # s / s* that stands for infinity: T changes no more
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Theorem 17's alpha and theta on the toy f = sum x^2 + 3 sin^2 x, x_1 = (3, ..., 3), beta = 0.9."""
+
+    alpha: float = 4.0
+    theta: float = 1.0
+    sigma: float = 20.0
+    eps: float = 1.0
+    d: int = 10
+
+    @property
+    def scale(self) -> float:
+        """s* = (sigma^2 + 1/(2 theta)) / eps^2, the simple noise scale at ||grad f|| = eps."""
+        return (self.sigma**2 + 1 / (2 * self.theta)) / self.eps**2
+
+    def batch(self, ratio: float) -> int:
+        """The whole number s >= 1 nearest to ratio s*."""
+        return max(1, round(ratio * self.scale))
+
+    def text(self) -> str:
+        """For tables."""
+        return f"alpha {self.alpha:g}, theta {self.theta:g}, sigma {self.sigma:g}, eps {self.eps:g}, d {self.d}"
+
+
+@dataclass(frozen=True)
+class Point:
+    """T(eps) of one setting at one s, with its bootstrap interval and draws of log T."""
+
+    setting: Setting
+    s: int
+    horizon: float
+    low: float
+    high: float
+    runs: int
+    exponent: float
+    lack_of_fit: float
+    log_draws: np.ndarray = field(repr=False, compare=False)
+
+    @property
+    def ratio(self) -> float:
+        """s / s*"""
+        return self.s / self.setting.scale
+
+    def plain(self) -> dict[str, Any]:
+        """For result.json: without the draws."""
+        numbers = {"T": round(self.horizon, 2), "low": round(self.low, 2), "high": round(self.high, 2)}
+        return {
+            **asdict(self.setting),
+            "s": self.s,
+            **numbers,
+            "runs": self.runs,
+            "lack_of_fit": round(self.lack_of_fit, 2),
+        }
+
+
+def measure(setting: Setting, s: int, guess: float, points: Points, runs: int = 8) -> Point:
+    """The point (setting, s): from `points`, or by `search_horizon`, each run with a seed of its own."""
+    key = {**asdict(setting), "s": s, "runs": runs}
+    value = points.get(key, lambda: _search(setting, s, guess, runs, key))
+    return Point(setting, s, **{**value, "log_draws": np.array(value["log_draws"])})
+
+
+def criterion(setting: Setting, s: int, horizon: int, seeds: list[int]) -> np.ndarray:
+    """(1/T) sum_t ||grad f(x_t)|| of one run a seed, T = `horizon`."""
+    toy = Toy(d=setting.d, sigma=setting.sigma)
+    member = algorithms.theorem17(setting.alpha, setting.theta)
+    return run(toy, member, horizon, seeds, batch=s).mean_norm[-1]
+
+
+def _search(setting: Setting, s: int, guess: float, runs: int, key: dict[str, Any]) -> dict[str, Any]:
+    entropy = np.random.SeedSequence(list(repr(sorted(key.items())).encode()))
+    seeds = iter(entropy.generate_state(20_000, np.uint64) >> np.uint64(2))
+
+    def once(horizon: int, count: int) -> np.ndarray:
+        return criterion(setting, s, horizon, [int(next(seeds)) for _ in range(count)])
+
+    fit = search_horizon(once, setting.eps, guess, runs=runs, resamples=DRAWS)
+    return {
+        "horizon": fit.horizon,
+        "low": fit.low,
+        "high": fit.high,
+        "runs": fit.runs,
+        "exponent": fit.exponent,
+        "lack_of_fit": fit.lack_of_fit,
+        "log_draws": [round(math.log(draw), 5) for draw in fit.draws],
+    }
+
+
+def curve(setting: Setting, ratios: list[float], points: Points, runs: int = 8) -> list[Point]:
+    """Points at each s / s*, from the largest s down, so that each guesses the next; in order of growing s."""
+    found: list[Point] = []
+    guess = 300.0 / setting.eps
+    for s in sorted({setting.batch(ratio) for ratio in ratios}, reverse=True):
+        if found:
+            guess = found[-1].horizon * (found[-1].s / s) ** (0.3 if found[-1].ratio > 1 else 1.1)
+        found.append(measure(setting, s, guess, points, runs))
+    return found[::-1]
