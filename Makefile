@@ -6,6 +6,7 @@
 # make slurm     fetches Debian's Slurm into build/, for the next and for tests/slurm; nothing is installed
 # make slurm-shell  [NODES=4] a shell in a Slurm cluster of its own, on this machine, as root
 # make campaign  the long trials
+# make reproduction  [NAME=reddi] writes docs/reproduction.md; a NAME takes over its result from runs/ first
 # make clean     removes what set-up and builds have made; the cache of compiled wheels stays
 # Every target sets up what is missing first; where nothing is, that takes less than a second. docs/install.md
 
@@ -16,7 +17,7 @@ shell_scripts := launchers/common.sh launchers/local launchers/mpirun launchers/
 arguments = $(if $(GPU),--gpu '$(GPU)') $(if $(TORCH_INDEX),--torch-index '$(TORCH_INDEX)') \
 	$(if $(TORCH_VERSION),--torch-version '$(TORCH_VERSION)') $(if $(MPI),--mpi '$(MPI)') $(if $(JOBS),--jobs '$(JOBS)')
 
-.PHONY: help setup tools demo test lint slurm slurm-shell campaign data clean
+.PHONY: help setup tools demo test lint slurm slurm-shell campaign reproduction data clean
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
@@ -57,6 +58,9 @@ slurm-shell: slurm
 
 campaign: setup
 	@if [ -d tests/campaign ]; then $(bin)/python -m pytest tests/campaign; else echo "There is no campaign yet."; fi
+
+reproduction: setup
+	@$(bin)/python -m hvd_adam.reproduce $(NAME)
 
 data: setup
 	@$(bin)/hvd-adam data get $(or $(NAME),mnist)

@@ -48,7 +48,7 @@ class Panel:
     log_x: bool = False
     log_y: bool = False
     marks: list[Mark] = field(default_factory=list)
-    y_range: tuple[float, float] | None = None
+    linear_to: float | None = None  # y is linear within +- this, logarithmic beyond
 
 
 def draw(panels: Sequence[Panel], path: Path, *, columns: int = 3, size: tuple[float, float] = (4.2, 3.4)) -> None:
@@ -100,8 +100,8 @@ def _panel(axis: Any, panel: Panel) -> None:
         axis.set_xscale("log")
     if panel.log_y:
         axis.set_yscale("log")
-    if panel.y_range:
-        axis.set_ylim(*panel.y_range)
+    if panel.linear_to:
+        axis.set_yscale("symlog", linthresh=panel.linear_to)
     axis.set_title(panel.title, fontsize=9)
     axis.set_xlabel(panel.x)
     axis.set_ylabel(panel.y)
