@@ -24,6 +24,7 @@ from hvd_adam.training.preparation import (
     average,
     check_task,
     load_optimizer_state,
+    load_weights,
     optimizer_state,
     prepare,
     set_threads,
@@ -266,7 +267,7 @@ class _Trainer:
             checkpoint.save(self.path / "checkpoints", step, self.config, content)
 
     def _restore(self, saved: dict[str, Any]) -> None:
-        self.model.load_state_dict(saved["model"])
+        load_weights(self.model, saved["model"])
         load_optimizer_state(self.parts, saved["optimizer"])
         result = self.result
         result.step, result.samples = saved["step"], saved["samples"]

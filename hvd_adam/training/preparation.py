@@ -126,6 +126,24 @@ def optimizer_state(parts: Parts) -> dict[str, Any]:
     return {"state": state, "t": [group["t"] for group in parts.adam.param_groups]}
 
 
+def load_weights(model: torch.nn.Module, saved: dict[str, Any]) -> None:
+    """Takes over weights and buffers by name.
+
+    Raises:
+        ConfigError: names or shapes that are not this model's, as after a change of the task's code.
+    """
+    mine = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    theirs = {name: tuple(value.shape) for name, value in saved.items()}
+    odd = next((name for name in {**mine, **theirs} if mine.get(name) != theirs.get(name)), None)
+    if odd is not None:
+        raise ConfigError(
+            f"a checkpoint with {odd} of shape {theirs.get(odd, 'none')}",
+            f"the model here has shape {mine.get(odd, 'none')} there: it is not the one that was saved",
+            "resume with the task's code as it was, or start a new run",
+        )
+    model.load_state_dict(saved)
+
+
 def load_optimizer_state(parts: Parts, saved: dict[str, Any]) -> None:
     """Takes over what `optimizer_state` gave, bit for bit, dtypes kept.
 

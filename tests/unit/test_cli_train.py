@@ -13,8 +13,10 @@ import pytest
 import torch
 
 from hvd_adam.cli import main
+from hvd_adam.tasks.digits import Digits
 from hvd_adam.training.trace import read
 
+MNIST_FILES = [f"{part}-{what}-ubyte" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1")]
 TINY = "task: {name: digits, model: softmax}\nsteps: 6\nevaluate: {every: 3}\n"
 
 
@@ -83,6 +85,22 @@ def test_a_longer_budget_goes_on_from_the_checkpoint(config: Path, monkeypatch: 
         (["train", "{config}", "task=nowhere.nothing:Task"], 2, "nowhere"),
         (["train", "{config}", "task.modle=mlp"], 2, "modle"),
         (["train", "{config}", "workers=0"], 2, "It must be >= 1"),
+        (["train", "{config}", "workers=two"], 2, "a whole number"),
+        (["train", "{config}", "local_batch=0"], 2, "It must be >= 1"),
+        (["train", "{config}", "local_batch=-32"], 2, "It must be >= 1"),
+        (["train", "{config}", "optimizer.betas=[0.9, 1.0]"], 2, "A constant theta must lie in (0, 1)"),
+        (["train", "{config}", "optimizer.betas=[0.9, 0]"], 2, "A constant theta must lie in (0, 1)"),
+        (["train", "{config}", "optimizer.betas=[1.0, 0.9]"], 2, "Beta must lie in [0, 1)"),
+        (["train", "{config}", "optimizer.betas=[-0.1, 0.9]"], 2, "Beta must lie in [0, 1)"),
+        (["train", "{config}", "optimizer.lr=-1"], 2, "A learning rate is finite and >= 0"),
+        (["train", "{config}", "optimizer.lr=.inf"], 2, "A learning rate is finite and >= 0"),
+        (["train", "{config}", "optimizer.lr=.nan"], 2, "A learning rate is finite and >= 0"),
+        (["train", "{config}", "optimizer.lr=1 +"], 2, "at character 4"),
+        (["train", "{config}", "optimizer.lr=open(t)"], 2, "'open' is not known"),
+        (["train", "{config}", "optimizer.lr=t.real"], 2, "'.' is no part of an expression"),
+        (["train", "{config}", "optimizer.lr=__import__('os')"], 2, "'__import__' is not known"),
+        (["train", "{config}", "optimizer.betas=[t/4, 0.9]"], 2, "at t = 4"),
+        (["train", "{config}", "optimizer.betas=[0.9, 1 - 2/t]"], 2, "at t = 1"),
         (["train", "{config}", "local_batch=2000"], 2, "An epoch has"),
         (["train", "{config}", "task=toy", "epochs=3"], 2, "Say steps instead"),
         (["train", "{config}", "epochs=100", "optimizer.lr=0.1 - 0.01*t"], 2, "at t = 11"),
@@ -93,6 +111,10 @@ def test_a_longer_budget_goes_on_from_the_checkpoint(config: Path, monkeypatch: 
         (["train", "{config}", "--run", "/proc/x"], 1, "cannot be written"),
         (["train", "{config}", "task=mnist", "data=none"], 1, "hvd-adam data get mnist"),
         (["train", "{config}", "condition=require"], 3, "not shown to hold"),
+        (["train", "{config}", "task=mnist", "data=corrupt"], 1, "has another checksum"),
+        (["train", "{config}", "task=mnist", "data=unreadable"], 1, "cannot be read (Is a directory)"),
+        (["train", "{config}", "task=folder", "data=tiny.yaml"], 1, "The images are read from there"),
+        (["data", "get", "mnist", "--root", "tiny.yaml/x"], 1, "Choose a folder that you may write"),
         (["train", "none.yaml"], 2, "There is no such file"),
         (["trian", "{config}"], 2, "Did you mean train?"),
         (["data", "gte", "mnist"], 2, "Did you mean get?"),
@@ -109,6 +131,10 @@ def test_each_mistake_has_its_words_and_exit_code_and_no_traceback(
     code: int,
     expected: str,
 ) -> None:
+    for name in MNIST_FILES:  # a file with other bytes; a file that no one, root or not, can read
+        Path("corrupt/MNIST/raw").mkdir(parents=True, exist_ok=True)
+        Path("corrupt/MNIST/raw", name).write_bytes(b"rot")
+        Path("unreadable/MNIST/raw", name).mkdir(parents=True)
     Path("taken").mkdir()
     Path("taken/something").write_text("")
     assert call(monkeypatch, *(word.format(config=config) for word in words)) == code
@@ -125,6 +151,18 @@ def test_another_config_cannot_go_on_in_a_run_s_folder(
     assert call(monkeypatch, "train", config, "--run", "r") == 0
     assert call(monkeypatch, "train", config, "seed=5", "--run", "r", "--resume") == 2
     assert "seed 0 there, 5 here" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_a_model_of_another_shape_is_refused(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As after a change in the code of a task: its name and options, and so the config, are what they were."""
+    assert call(monkeypatch, "train", config, "--run", "r") == 0
+    monkeypatch.setattr(Digits, "model", lambda self: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 11)))
+    capsys.readouterr()
+    assert call(monkeypatch, "train", config, "steps=9", "--run", "r", "--resume") == 2
+    said = capsys.readouterr().err
+    assert "a checkpoint with 1.weight of shape (10, 64)" in said and "(11, 64)" in said and "Traceback" not in said
 
 
 def test_gradients_that_stay_nan_are_skipped_counted_and_stop_the_run(
