@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
@@ -53,11 +54,20 @@ def _leave(message: str, code: int) -> NoReturn:
         time.sleep(GRACE)
         message = f"hvd-adam: rank {rank} on {socket.gethostname()} failed.\n{message}"
     click.echo(message, err=True)
+    _tell_batch_script(code)
     sys.stdout.flush()
     sys.stderr.flush()
     if rank is None:
         sys.exit(code)
     os._exit(code)  # not sys.exit: closing MPI would wait for the ranks that this end is to stop
+
+
+def _tell_batch_script(code: int) -> None:
+    """What a launcher ends with may be another rank's signal: the batch script reads here that we meant this code."""
+    verdict = os.environ.get("HVD_ADAM_VERDICT")
+    if verdict:
+        with contextlib.suppress(OSError), open(verdict, "w") as file:
+            file.write(f"{code}\n")
 
 
 def _rank() -> int | None:

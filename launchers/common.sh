@@ -95,6 +95,13 @@ if [ -t 1 ]; then
     [ "$size" != "0 0" ] || size="24 80"
     default HVD_ADAM_TERMINAL "${size#* }"
 fi
+# HVD_ADAM_NIC: the network interface between the machines, said once for all that would look for one.
+if [ -n "${HVD_ADAM_NIC-}" ]; then
+    for name in OMPI_MCA_btl_tcp_if_include OMPI_MCA_oob_tcp_if_include UCX_NET_DEVICES NCCL_SOCKET_IFNAME \
+        GLOO_SOCKET_IFNAME HOROVOD_GLOO_IFACE; do
+        default "$name" "$HVD_ADAM_NIC"
+    done
+fi
 if [ "$(id -u)" = 0 ]; then
     default OMPI_ALLOW_RUN_AS_ROOT 1
     default OMPI_ALLOW_RUN_AS_ROOT_CONFIRM 1

@@ -13,9 +13,9 @@ mount --bind "$folder/passwd" /etc/passwd
 mount --bind "$folder/resolv.conf" "$(readlink -f /etc/resolv.conf)"
 hostname ctl
 ip link set lo up
-ip link add br0 type bridge forward_delay 0
-ip address add 10.77.0.254/24 dev br0
-ip link set br0 up
+ip link add eth0 type bridge forward_delay 0
+ip address add 10.77.0.254/24 dev eth0
+ip link set eth0 up
 
 munged --force --socket="$folder/munge/socket" --key-file="$folder/munge/key" --pid-file="$folder/munge/pid" \
     --log-file="$folder/log/munge" --seed-file="$folder/munge/seed" --num-threads=4
@@ -25,7 +25,7 @@ k=1
 while [ "$k" -le "$nodes" ]; do
     ip netns add "n$k"
     ip link add "v$k" type veth peer name eth0 netns "n$k"
-    ip link set "v$k" master br0 up
+    ip link set "v$k" master eth0 up
     ip -n "n$k" link set lo up
     ip -n "n$k" address add "10.77.0.$k/24" dev eth0
     ip -n "n$k" link set eth0 up

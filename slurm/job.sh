@@ -1,0 +1,137 @@
+# shellcheck shell=sh
+# What every batch script of this project does: sourced by them, with `home` set to the folder
+# that this file lies in, and `complain FOUND WHY CURE`.
+#
+# HVD_ADAM_LAUNCHER   mpirun (default), srun or horovodrun, or the path of a launcher of your own
+# HVD_ADAM_NIC        the network interface between the nodes, for Open MPI, UCX, NCCL and Gloo alike
+# HVD_ADAM_CONTAINER  an Apptainer image that the ranks run in; HVD_ADAM_CONTAINER_OPTIONS: words before it, as in --nv
+# HVD_ADAM_RESTARTS   how often the job may be queued again, 100 by default
+# HVD_ADAM_TRIES      how often in a row without a new checkpoint after a fault, 3 by default
+# HVD_ADAM_SITE       the site's file, by default site.sh beside this one
+
+say() { printf 'hvd-adam job %s: %s\n' "${SLURM_JOB_ID-}" "$1" >&2; }
+
+# forget_outer_job: a job that is submitted from inside another inherits that one's variables. What Slurm gives to every
+# job is fresh; what belongs to a step of the other, or was meant for another sbatch or srun, would lead ours astray.
+forget_outer_job() {
+    for name in $(env | sed -n 's/^\([A-Za-z_][A-Za-z0-9_]*\)=.*/\1/p'); do
+        case $name in
+            SBATCH_* | SRUN_* | SALLOC_* | SLURM_STEP* | SLURM_SRUN_* | SLURM_MPI_TYPE | SLURM_PMI* | SLURM_CPU_BIND* | \
+                SLURM_MEM_BIND* | SLURM_DISTRIBUTION | SLURM_LAUNCH_NODE_IPADDR | SLURM_HOSTFILE | SLURM_EXCLUSIVE | \
+                SLURM_OVERLAP | SLURM_TIMELIMIT | SLURM_UMASK | SLURM_PTY_* | PMI_* | PMI2_* | PMIX_* | \
+                OMPI_COMM_* | OMPI_MCA_orte_* | OMPI_MCA_ess_* | PRTE_MCA_ess_* | HYDRA_* | HOROVOD_RANK | \
+                HOROVOD_SIZE | HOROVOD_LOCAL_* | HOROVOD_CROSS_*) unset "$name" ;;
+        esac
+    done
+    export SLURM_EXPORT_ENV=ALL # after sbatch --export=NONE the steps would get nothing of what is set here
+    export SLURM_CPU_BIND=none  # mpirun starts its daemons by srun, which would bind them, and the ranks, to one core
+}
+
+# run_of ARGUMENTS...: the folder that --run names, else one of this job's own
+run_of() {
+    named='' config=$1
+    while [ $# -gt 0 ]; do
+        case $1 in
+            --run) named=${2-} ;;
+            --run=*) named=${1#--run=} ;;
+        esac
+        shift
+    done
+    config=${config##*/}
+    printf '%s' "${named:-runs/${config%.*}/job-${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}}"
+}
+
+# newest RUN: the name of its newest checkpoint
+newest() { find "$1/checkpoints" -name 'step-*.ckpt' 2>/dev/null | sort | tail -n 1; }
+
+# pass_on: the request to stop goes to the launcher, which hands it to all ranks; again and again, since ranks that are
+# still starting do not hear it
+pass_on() {
+    asked=1
+    [ -n "$launched" ] && [ -z "$nagger" ] || return 0
+    say "asked to stop: the ranks save themselves at the next step"
+    (while kill -USR2 "$launched" 2>/dev/null; do sleep 5; done) >/dev/null 2>&1 &
+    nagger=$!
+}
+
+# requeue WHY: the job goes back into the queue, and Slurm ends this script
+requeue() {
+    restarts=${SLURM_RESTART_COUNT:-0}
+    if [ "$restarts" -ge "${HVD_ADAM_RESTARTS:-100}" ]; then
+        say "$1; it was queued again $restarts times, and HVD_ADAM_RESTARTS allows no more: submit it with --run $run to go on"
+        exit 75
+    fi
+    say "$1; queued again, for the time number $((restarts + 1))"
+    scontrol requeue "$SLURM_JOB_ID" && exit 75
+    say "Slurm does not queue it again: submit it with --run $run to go on"
+    exit 75
+}
+
+# after_a_fault STATUS: again, as long as the run gets on
+after_a_fault() {
+    now=$(newest "$run") tries=1
+    if [ -r "$run.tries" ] && [ "$(sed -n 2p "$run.tries")" = "$now" ]; then
+        tries=$(($(sed -n 1p "$run.tries") + 1))
+    fi
+    printf '%s\n%s\n' "$tries" "$now" >"$run.tries"
+    if [ "$tries" -gt "${HVD_ADAM_TRIES:-3}" ]; then
+        say "ended with $1, and so did the $((tries - 1)) starts before it without a new checkpoint: given up"
+        exit "$1"
+    fi
+    requeue "ended with $1"
+}
+
+# supervise RUN COMMAND...: the command on all ranks, until it is done or the job is queued again. Where the program
+# itself says that it failed, it would fail again: srun, for one, ends with the signal that it sent to the other ranks.
+supervise() {
+    run=$1 asked='' launched='' nagger=''
+    shift
+    mkdir -p "$(dirname "$run")"
+    export HVD_ADAM_VERDICT="$run.verdict"
+    rm -f "$HVD_ADAM_VERDICT"
+    trap pass_on USR1 USR2
+    if [ -n "${HVD_ADAM_CONTAINER-}" ]; then
+        # shellcheck disable=SC2086 # options are words
+        set -- apptainer exec ${HVD_ADAM_CONTAINER_OPTIONS-} "$HVD_ADAM_CONTAINER" "$@"
+    fi
+    "$launcher" -n "$ranks" -- "$@" &
+    launched=$!
+    [ -z "$asked" ] || pass_on
+    while :; do # a signal interrupts wait
+        wait "$launched"
+        status=$?
+        kill -0 "$launched" 2>/dev/null || break
+    done
+    [ -z "$nagger" ] || kill "$nagger" 2>/dev/null
+    if [ -s "$HVD_ADAM_VERDICT" ]; then
+        status=$(cat "$HVD_ADAM_VERDICT")
+        rm -f "$HVD_ADAM_VERDICT"
+        exit "$status"
+    fi
+    case $status in
+        0 | 2 | 3 | 4 | 5 | 6 | 130)
+            rm -f "$run.tries"
+            exit "$status"
+            ;;
+        75) requeue "stopped at a checkpoint" ;;
+    esac
+    [ -z "$asked" ] || requeue "ended with $status while it was asked to stop"
+    after_a_fault "$status"
+}
+
+home=$(cd "$home" && pwd)
+forget_outer_job
+site=${HVD_ADAM_SITE:-$home/site.sh}
+if [ -r "$site" ]; then
+    # shellcheck source=slurm/site.example.sh
+    . "$site" || complain "$site ended with $?" "It sets up the environment of the job" "Correct it; slurm/site.example.sh explains each line"
+elif [ -n "${HVD_ADAM_SITE-}" ]; then
+    complain "HVD_ADAM_SITE: $site" "This file cannot be read" "Name a file that all nodes see"
+fi
+
+case ${HVD_ADAM_LAUNCHER:=mpirun} in
+    */*) launcher=$HVD_ADAM_LAUNCHER ;;
+    *) launcher=$home/../launchers/$HVD_ADAM_LAUNCHER ;;
+esac
+[ -x "$launcher" ] || complain "HVD_ADAM_LAUNCHER: $HVD_ADAM_LAUNCHER" "There is no such launcher: $launcher" "Say mpirun, srun or horovodrun, or the path of your own"
+ranks=${SLURM_NTASKS:-$((${SLURM_JOB_NUM_NODES:-1} * ${SLURM_NTASKS_PER_NODE:-1}))}
