@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtrit
 
+from hvd_adam.study.estimate import Estimate
 from hvd_adam.study.lognormal import fit
 from hvd_adam.study.sample import Sample
 
@@ -34,6 +35,17 @@ class Intervals:
     low: np.ndarray
     high: np.ndarray
 
+    def at(self, b: int, q: int, level: float, n: int, method: str) -> Estimate:
+        """Return one of them as an estimate."""
+        value, low, high = (float(a[b, q]) for a in (self.estimate, self.low, self.high))
+        return Estimate(value, low, high, level, n, method)
+
+    def factor(self, b: int, q: int, level: float, n: int, method: str, shift: float = 0.0) -> Estimate:
+        """Return exp(contrast + shift): a ratio, or steps."""
+        with np.errstate(over="ignore"):
+            ends = np.exp(np.array([a[b, q] for a in (self.estimate, self.low, self.high)]) + shift)
+        return Estimate(float(ends[0]), float(ends[1]), float(ends[2]), level, n, method)
+
 
 class Model:
     """Cell means on a design, fitted to B studies once; asked for contrasts after that.
@@ -47,7 +59,7 @@ class Model:
         rising, falling: cells without an upper bound (all runs censored) or a lower one (all met the target before the
             first evaluation), (B, k). In the free model they have no estimate.
         runs: runs that the fit rests on, censored ones included, (B,).
-        uncensored: those that reached the target, (B,).
+        uncensored: those whose T is known to a finite interval, (B,).
         n, p, df: of the threshold above, (B,).
         valid: studies that have a fit, (B,).
     """
@@ -65,7 +77,7 @@ class Model:
         self.data = data
         used = data.only(self.known) if self.free else data
         self.runs = used.weight.sum(-1)
-        self.uncensored = (used.weight * np.isfinite(used.high)).sum(-1)
+        self.uncensored = (used.weight * np.isfinite(used.high - used.low)).sum(-1)
         if self.free:
             self.p = self.known.sum(-1)
             self.valid = self.p > 0

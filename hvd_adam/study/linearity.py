@@ -159,7 +159,8 @@ def linear_up_tos(studies: Sequence[Study], level: float = 0.95) -> list[Estimat
     return result
 
 
-def _start(known: np.ndarray) -> np.ndarray:
+def pooled_start(known: np.ndarray) -> np.ndarray:
+    """Return the cells that are pooled as the start, of those with a finite mean, mask (k,): see `linear_up_to`."""
     cells_known = np.flatnonzero(known)
     return cells_known[: 1 if len(cells_known) < 3 else max(2, len(cells_known) // 3)]
 
@@ -172,7 +173,7 @@ def _against_start(start: np.ndarray, log_batch: np.ndarray) -> tuple[np.ndarray
 
 
 def _up_to(model: Model, known: np.ndarray, level: float) -> list[Estimate]:
-    batches, start = model.data.batches, _start(known)
+    batches, start = model.data.batches, pooled_start(known)
     contrasts, shift = _against_start(start, model.data.log_batch)
     judged = np.arange(start[0], len(batches))
     contrasts, bar = contrasts[judged], log(EXCESS) - shift[judged]
@@ -204,18 +205,14 @@ def excess(study: Study, level: float = 0.95) -> dict[str, Estimate]:
     """Return, for each cell by name, samples to the target over those of the pooled start of `linear_up_to`."""
     data = sample([study])
     model = Model(data)
-    start = _start(model.known[0])
+    start = pooled_start(model.known[0])
     if not start.size:
         return {}
     contrasts, shift = _against_start(start, data.log_batch)
     found = model.intervals(contrasts, level)
     text = f"samples over those of the pooled start (batches {', '.join(str(b) for b in data.batches[start])})"
-    ends = [np.exp(a[0] + shift).tolist() for a in (found.estimate, found.low, found.high)]
     n, method = int(model.runs[0]), text + "; profile likelihood"
-    return {
-        cell.name: Estimate(value, low, high, level, n, method)
-        for cell, value, low, high in zip(cells(study), *ends, strict=True)
-    }
+    return {cell.name: found.factor(0, j, level, n, method, float(shift[j])) for j, cell in enumerate(cells(study))}
 
 
 def efficiency(value: Estimate) -> Estimate:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, nan
+from math import nan
 
 import numpy as np
 from scipy.special import betaincinv
@@ -52,10 +52,9 @@ def reach(passages: Sequence[Passage], level: float = 0.95) -> list[Reach]:
     found = Model(sample([passages])).intervals(np.eye(len(counted)), level)
     result = []
     for j, cell in enumerate(counted):
-        low, high = exp(found.low[0, j]), np.exp(found.high[0, j])
         n = cell.reached + cell.censored
         text = "exp of the mean log T of the runs that reach; log-normal, one spread for all cells; profile likelihood"
-        steps = Estimate(exp(found.estimate[0, j]), low, float(high), level, n, text)
+        steps = found.factor(0, j, level, n, text)
         within = share(cell.reached, cell.runs, level, "met the target within the budget")
         never = share(cell.diverged, cell.runs, level, "diverged")
         result.append(Reach(cell, within, never, steps))

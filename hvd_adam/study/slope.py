@@ -19,7 +19,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from hvd_adam.errors import ConfigError
-from hvd_adam.study.contrast import Intervals, Model
+from hvd_adam.study.contrast import Model
 from hvd_adam.study.estimate import Estimate
 from hvd_adam.study.sample import Study, sample
 
@@ -88,13 +88,9 @@ def slopes(
     found = model.intervals(np.array([[0.0, 1.0]]) if shape == "line" else w[None], level)
     assumed = "a straight line assumed" if shape == "line" else f"least squares over {len(w)} cells with free means"
     return [
-        _one(found, b, 0, int(model.runs[b]), level, f"log-normal regression, {assumed}; {_interval(model, b)}")
+        found.at(b, 0, level, int(model.runs[b]), f"log-normal regression, {assumed}; {_interval(model, b)}")
         for b in range(len(studies))
     ]
-
-
-def _one(found: Intervals, b: int, q: int, n: int, level: float, method: str) -> Estimate:
-    return Estimate(float(found.estimate[b, q]), float(found.low[b, q]), float(found.high[b, q]), level, n, method)
 
 
 def _interval(model: Model, b: int) -> str:
@@ -161,7 +157,7 @@ def stretches(study: Study, level: float = 0.95) -> list[Stretch]:
     text = f"difference of neighbouring cell means; profile likelihood, simultaneous over {len(gaps)} stretches"
     result = []
     for j in range(len(gaps)):
-        one = _one(found, 0, j, int(model.runs[0]), level, text)
+        one = found.at(0, j, level, int(model.runs[0]), text)
         kind: Kind = "super-linear" if one.high < -1 else "sub-linear" if one.low > -1 else "linear or unsure"
         result.append(Stretch(int(values[j]), int(values[j + 1]), one, kind))
     return result

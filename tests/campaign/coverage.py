@@ -8,18 +8,22 @@ Prints one line a kind and, with --write, puts the tables into the document betw
 from __future__ import annotations
 
 import argparse
+import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from math import log2, sqrt
+from pathlib import Path
 
+from hvd_adam.study.compare import compare
+from hvd_adam.study.goodness import goodness
 from hvd_adam.study.hyperbola import hyperbolas
 from hvd_adam.study.linearity import linear_up_tos, lines_fit
 from hvd_adam.study.passage import Passage
 from hvd_adam.study.slope import slopes
-from tests.campaign.simulator import CRITICAL, Kind, Run, Simulated, studies
+from tests.campaign.simulator import Kind, Run, Simulated, studies, twins
 
 SEEDS = (3, 5, 10)
 STUDIES, SEED, CHUNK = 4000, 2026, 250
@@ -51,6 +55,7 @@ class Rate:
         return f"{self.name} {self.percent:.1f} +- {self.error:.1f}"
 
 
+Tables = dict[str, list[tuple[Kind, dict[str, Rate]]]]
 Seen = list[list[Passage]]
 Judge = Callable[[Kind, Seen, list[Simulated]], dict[str, list[bool]]]
 
@@ -82,7 +87,7 @@ def judge_hyperbola(kind: Kind, seen: Seen, truth: list[Simulated]) -> dict[str,
     """B_crit and S_min, and the test of the hyperbola's fit. Without a fit there is nothing that could be wrong."""
     found = hyperbolas(seen)
     return {
-        "B_crit": [f is None or f.critical.covers(CRITICAL) for f in found],
+        "B_crit": [f is None or f.critical.covers(kind.critical) for f in found],
         "B_crit open": [f is None or f.critical.open for f in found],
         "S_min": [f is None or f.floor.covers(t.floor) for f, t in zip(found, truth, strict=True)],
         "no hyperbola": [f is not None and not f.reported for f in found],
@@ -97,10 +102,16 @@ def judge_picks(kind: Kind, seen: Seen, _: list[Simulated]) -> dict[str, list[bo
     }
 
 
+def judge_fit(kind: Kind, seen: Seen, _: list[Simulated]) -> dict[str, list[bool]]:
+    """The check of the noise, each test at 5 %."""
+    found = [goodness(study) for study in seen]
+    return {"not normal": [g.normal < 0.05 for g in found], "unequal": [g.equal < 0.05 for g in found]}
+
+
 @dataclass(frozen=True)
 class Row:
     kind: Kind
-    judges: tuple[Judge, ...]
+    judges: tuple[Judge, ...] = ()  # none: two studies are compared
 
 
 def table() -> dict[str, list[Row]]:
@@ -112,22 +123,35 @@ def table() -> dict[str, list[Row]]:
         for grid in (0.05, 0.25)
         for seeds in SEEDS
     ]
+    tuned = [Kind(noise="picks", seeds=seeds) for seeds in SEEDS]
+    wrong = [
+        Kind(noise=noise, censored=0.2, seeds=seeds) for noise in ("weibull", "gamma", "unequal") for seeds in SEEDS
+    ]
+    wrong += [Kind(noise="divergence", seeds=seeds) for seeds in SEEDS]
+    other = [Kind("curve", censored=c, critical=b) for b in (32.0, 1024.0) for c in (0.0, 0.2)]
+    wide = [Kind(spread=spread, grid=grid, censored=0.2) for spread, grid in ((0.4, 0.05), (0.05, 0.25))]
+    checked = [Kind(), Kind(grid=0.25, censored=0.2), Kind(seeds=10), *(k for k in wrong if k.seeds == 10)]
+    pairs = [
+        Kind(factor=1.1, censored=c, grid=g, seeds=m) for c, g in ((0.0, 0.05), (0.0, 0.25), (0.2, 0.05)) for m in SEEDS
+    ]
+    pairs += [Kind(grid=grid) for grid in (0.05, 0.25)]
     return {
         "line": [Row(kind, (judge_slope, judge_range)) for kind in well if kind.shape == "line"],
         "curve": [Row(kind, (judge_slope, judge_range, judge_hyperbola)) for kind in well if kind.shape == "curve"],
         "power": [Row(Kind(grid=grid, slope=-0.9), (judge_slope,)) for grid in (0.05, 0.25)],
-        "misspecified": [
-            Row(Kind(noise=noise, censored=0.2, seeds=seeds), (judge_slope,))
-            for noise in ("weibull", "gamma", "unequal")
-            for seeds in SEEDS
-        ]
-        + [Row(Kind(noise="divergence", seeds=seeds), (judge_slope,)) for seeds in SEEDS]
-        + [Row(Kind(noise="picks", seeds=seeds), (judge_picks,)) for seeds in SEEDS],
+        "misspecified": [Row(kind, (judge_slope,)) for kind in wrong],
+        "picks": [Row(kind, (judge_picks,)) for kind in tuned],
+        "other": [Row(kind, (judge_slope, judge_range, judge_hyperbola)) for kind in other]
+        + [Row(kind, (judge_slope,)) for kind in wide],
+        "fit": [Row(kind, (judge_fit,)) for kind in checked],
+        "compare": [Row(kind) for kind in pairs],
     }
 
 
 def measure(row: Row, count: int = STUDIES, seed: int = SEED) -> dict[str, Rate]:
     """Return the rates of one kind."""
+    if not row.judges:
+        return _compared(row.kind, count, seed)
     total: dict[str, int] = {}
     source = studies(row.kind, count, seed)
     while chunk := list(islice(source, CHUNK)):
@@ -138,11 +162,28 @@ def measure(row: Row, count: int = STUDIES, seed: int = SEED) -> dict[str, Rate]
     return {name: Rate(name, value, count) for name, value in total.items()}
 
 
+def _compared(kind: Kind, count: int, seed: int) -> dict[str, Rate]:
+    total = {"ratio": 0, "differs": 0}
+    for a, b in twins(kind, count, seed):
+        found = compare(passages(a.runs), passages(b.runs))
+        total["ratio"] += found.overall.covers(kind.factor)
+        total["differs"] += found.outcome in ("fewer steps", "more steps", "differs by cell")
+    return {name: Rate(name, value, count) for name, value in total.items()}
+
+
 def describe(kind: Kind) -> str:
-    what = kind.shape if kind.noise == "normal" else kind.noise
-    if kind.slope != -1:
-        what += f", slope {kind.slope:g}"
-    return f"{what}, {100 * kind.censored:.0f} % censored, grid {100 * kind.grid:.0f} %, {kind.seeds} seeds"
+    """Return the kind in words; what is as usual is left out."""
+    usual = Kind()
+    what = [kind.shape if kind.noise == "normal" else kind.noise]
+    for name, text in (
+        ("slope", "slope {:g}"),
+        ("critical", "B_crit {:g}"),
+        ("spread", "spread {:g}"),
+        ("factor", "x {:g}"),
+    ):
+        if getattr(kind, name) != getattr(usual, name):
+            what.append(text.format(getattr(kind, name)))
+    return ", ".join(what)
 
 
 def main() -> None:
@@ -153,16 +194,58 @@ def main() -> None:
     parser.add_argument("--only", help="one part of the table")
     parser.add_argument("--write", help="document to put the tables into")
     options = parser.parse_args()
-    parts = {name: rows for name, rows in table().items() if options.only in (None, name)}
-    flat = [row for rows in parts.values() for row in rows]
     begun = time.perf_counter()
-    found: dict[Kind, dict[str, Rate]] = {}
-    with ProcessPoolExecutor(options.jobs) as pool:
-        jobs = [pool.submit(measure, row, options.studies, options.seed) for row in flat]
-        for row, job in zip(flat, jobs, strict=True):
-            found[row.kind] = job.result()
-            print(describe(row.kind), *found[row.kind].values(), sep="; ", flush=True)
-    print(f"{len(flat)} kinds, {options.studies} studies each, {time.perf_counter() - begun:.0f} s")
+    found = run(options.studies, options.seed, options.jobs, options.only)
+    seconds = time.perf_counter() - begun
+    print(
+        f"{sum(map(len, found.values()))} kinds, {options.studies} studies each, {seconds:.0f} s, {options.jobs} job(s)"
+    )
+    if options.write:
+        write(Path(options.write), found, options.studies, options.seed)
+
+
+def run(count: int, seed: int, jobs: int = 1, only: str | None = None) -> Tables:
+    """Return the rates of every kind, by part; prints each as it comes."""
+    parts = {name: rows for name, rows in table().items() if only in (None, name)}
+    result: Tables = {}
+    with ProcessPoolExecutor(jobs) as pool:
+        work = {name: [pool.submit(measure, row, count, seed) for row in rows] for name, rows in parts.items()}
+        for name, rows in parts.items():
+            result[name] = []
+            for row, job in zip(rows, work[name], strict=True):
+                result[name].append((row.kind, job.result()))
+                print(name, *_place(row.kind), *(str(rate) for rate in job.result().values()), sep="; ", flush=True)
+    return result
+
+
+def _place(kind: Kind) -> list[str]:
+    return [describe(kind), f"{100 * kind.censored:.0f} %", f"{100 * kind.grid:.0f} %", str(kind.seeds)]
+
+
+def tables(found: Tables) -> dict[str, str]:
+    """Return a Markdown table for each part."""
+    result = {}
+    for name, rows in found.items():
+        columns = list(rows[0][1])
+        lines = ["| kind | censored | grid | seeds | " + " | ".join(columns) + " |", "|---" * (4 + len(columns)) + "|"]
+        for kind, rates in rows:
+            cells = [f"{rates[c].percent:.1f}" if c in rates else "" for c in columns]
+            lines.append("| " + " | ".join(_place(kind) + cells) + " |")
+        result[name] = "\n".join(lines)
+    return result
+
+
+def write(path: Path, found: Tables, count: int, seed: int) -> None:
+    """Put the tables into a document, between <!-- NAME --> and <!-- end -->; what else it says is left alone.
+
+    Parts that were not run keep what they have.
+    """
+    text = path.read_text()
+    for name, body in tables(found).items():
+        head = f"`python -m tests.campaign.coverage --studies {count} --seed {seed} --only {name}`"
+        block = f"<!-- {name} -->\n{head}; per cent of {count:,} studies\n\n{body}\n<!-- end -->"
+        text = re.sub(rf"<!-- {name} -->.*?<!-- end -->", lambda _, block=block: block, text, flags=re.S)
+    path.write_text(text)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
 BATCHES = tuple(16 * 2**j for j in range(6))
-CRITICAL = 128.0  # of the curve
 FLOOR = 200.0
-SPREAD = 0.15
 PICK_SPREAD = 0.1
 
 
@@ -23,11 +22,15 @@ class Kind:
     """A kind of study.
 
     Args:
-        shape: "line" of the given slope, or "curve", the hyperbola FLOOR (1 + CRITICAL / s).
-        noise: law of the noise in log T, scaled to SPREAD: normal, weibull, gamma, unequal, divergence, picks.
+        shape: "line" of the given slope, or "curve", the hyperbola FLOOR (1 + critical / s).
+        noise: law of the noise in log T, scaled to `spread`: normal, weibull, gamma, unequal, divergence, picks.
         censored: share of each cell's runs that the budget cuts off.
         grid: ratio of two evaluations less one: 0.05 or 0.25.
         seeds: runs a cell.
+        slope: of the line.
+        critical: B_crit of the curve.
+        spread: SD of the noise in log T.
+        factor: steps of the second of two studies over those of the first, see `twins`.
     """
 
     shape: str = "line"
@@ -36,19 +39,24 @@ class Kind:
     grid: float = 0.05
     seeds: int = 5
     slope: float = -1.0
+    critical: float = 128.0
+    spread: float = 0.15
+    factor: float = 1.0
 
     @property
     def means(self) -> np.ndarray:
         s = np.array(BATCHES, float)
         if self.shape == "curve":
-            return np.log(FLOOR * (1 + CRITICAL / s))
+            return np.log(FLOOR * (1 + self.critical / s))
         return math.log(4000) + self.slope * np.log(s / s[0])
 
     @property
     def true_slope(self) -> float:
         """Least-squares slope of the mean log T of the runs that reach, on log s."""
         return float(
-            np.polyfit(np.log(BATCHES), self.means + (_mean_of_survivors() if self.noise == "divergence" else 0), 1)[0]
+            np.polyfit(
+                np.log(BATCHES), self.means + (_mean_of_survivors(self.spread) if self.noise == "divergence" else 0), 1
+            )[0]
         )
 
     @property
@@ -80,33 +88,54 @@ class Run:
 def studies(kind: Kind, count: int, seed: int):
     """Yield `count` studies, `Simulated`; the same seed gives the same studies."""
     generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=_key(kind)))
-    looks = np.unique(np.ceil((1 + kind.grid) ** np.arange(math.log(1e7) / math.log1p(kind.grid))))
     for _ in range(count):
-        yield _study(kind, generator, looks)
+        noise = _noise(kind, generator)
+        yield _study(kind, generator, noise, _level(kind, generator))
+
+
+def twins(kind: Kind, count: int, seed: int):
+    """Yield `count` pairs of studies; runs of one cell and seed share half the variance of their noise."""
+    generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=_key(kind)))
+    for _ in range(count):
+        common, *own = (_noise(kind, generator) * math.sqrt(0.5) for _ in range(3))
+        level = _level(kind, generator)
+        yield tuple(
+            _study(kind, generator, common + part, level, shift)
+            for part, shift in zip(own, (0, math.log(kind.factor)), strict=True)
+        )
 
 
 def _key(kind: Kind) -> tuple[int, ...]:
-    text = f"{kind.shape} {kind.noise} {kind.censored} {kind.grid} {kind.seeds} {kind.slope}"
-    return tuple(text.encode())
+    return tuple(repr(kind).encode())
 
 
-def _study(kind: Kind, generator: np.random.Generator, looks: np.ndarray) -> Simulated:
-    level = generator.uniform(0, math.log1p(kind.grid))  # where the grid falls between the means is chance
-    cells, seeds = len(BATCHES), kind.seeds
-    noise = _noise(kind.noise, generator, (cells, seeds))
-    log_t = kind.means[:, None] + level + noise
+def _level(kind: Kind, generator: np.random.Generator) -> float:
+    return generator.uniform(0, math.log1p(kind.grid))  # where the grid falls between the means is chance
+
+
+@cache
+def _looks(grid: float) -> np.ndarray:
+    return np.unique(np.ceil((1 + grid) ** np.arange(math.log(1e7) / math.log1p(grid))))
+
+
+def _study(
+    kind: Kind, generator: np.random.Generator, noise: np.ndarray, level: float, shift: float = 0.0
+) -> Simulated:
+    cells, seeds = noise.shape
+    log_t = kind.means[:, None] + level + shift + noise
     if kind.noise == "picks":
         log_t += PICK_SPREAD * generator.normal(size=(cells, 1))
     diverged = np.zeros((cells, seeds), bool)
     if kind.noise == "divergence":
-        diverged = generator.uniform(size=(cells, seeds)) < _divergence(noise, np.arange(cells)[:, None])
+        diverged = generator.uniform(size=(cells, seeds)) < _divergence(noise / kind.spread, np.arange(cells)[:, None])
     runs = []
     for j, batch in enumerate(BATCHES):
         budget = math.inf
         if kind.censored:
-            budget = math.floor(math.exp(kind.means[j] + level + _quantile(kind, j)))
+            budget = math.floor(math.exp(kind.means[j] + level + _quantiles(kind)[j]))
         for seed in range(seeds):
-            runs.append(_observe(batch, seed, math.exp(log_t[j, seed]), budget, bool(diverged[j, seed]), looks))
+            t = math.exp(log_t[j, seed])
+            runs.append(_observe(batch, seed, t, budget, bool(diverged[j, seed]), _looks(kind.grid)))
     return Simulated(runs, FLOOR * math.exp(level))
 
 
@@ -120,40 +149,31 @@ def _observe(batch: int, seed: int, t: float, budget: float, diverged: bool, loo
     return Run(batch, seed, low, float(min(looks[at], budget)), False)
 
 
-def _noise(law: str, generator: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-    if law == "weibull":
+def _noise(kind: Kind, generator: np.random.Generator, seeds: int = 0) -> np.ndarray:
+    size = (len(BATCHES), seeds or kind.seeds)
+    if kind.noise == "weibull":
         euler = 0.5772156649015329
-        return SPREAD * (np.log(generator.exponential(size=size)) + euler) / (math.pi / math.sqrt(6))
-    if law == "gamma":
-        draws = np.log(generator.gamma(_GAMMA_SHAPE, size=size) / _GAMMA_SHAPE)
-        return draws + 0.5 / _GAMMA_SHAPE
-    if law == "unequal":
+        return kind.spread * (np.log(generator.exponential(size=size)) + euler) / (math.pi / math.sqrt(6))
+    if kind.noise == "gamma":
+        shape = 1 / kind.spread**2 + 0.5  # the SD of log T is then `spread` to 1e-4
+        return np.log(generator.gamma(shape, size=size) / shape) + 0.5 / shape
+    if kind.noise == "unequal":
         return np.geomspace(0.08, 0.25, size[0])[:, None] * generator.normal(size=size)
-    return SPREAD * generator.normal(size=size)
+    return kind.spread * generator.normal(size=size)
 
 
-_GAMMA_SHAPE = 45.0  # SD of log T 0.1499
-
-
-def _divergence(noise: np.ndarray, cell: np.ndarray) -> np.ndarray:
+def _divergence(z: np.ndarray, cell: np.ndarray) -> np.ndarray:
     """Return the chance that a run diverges: slow runs do, and runs of large batch."""
-    return 1 / (1 + np.exp(-(-3 + 1.2 * noise / SPREAD + 0.25 * cell)))
+    return 1 / (1 + np.exp(-(-3 + 1.2 * z + 0.25 * cell)))
 
 
-def _mean_of_survivors() -> np.ndarray:
-    z = np.linspace(-8, 8, 4001) * SPREAD
-    density = np.exp(-0.5 * (z / SPREAD) ** 2)
-    kept = density * (1 - _divergence(z, np.arange(len(BATCHES))[:, None]))
-    return (kept * z).sum(1) / kept.sum(1)
+def _mean_of_survivors(spread: float) -> np.ndarray:
+    z = np.linspace(-8, 8, 4001)
+    kept = np.exp(-0.5 * z**2) * (1 - _divergence(z, np.arange(len(BATCHES))[:, None]))
+    return spread * (kept * z).sum(1) / kept.sum(1)
 
 
-def _quantile(kind: Kind, cell: int) -> float:
-    """Return the noise's quantile above which the budget ends, from a large sample of its own."""
-    if (kind.noise, cell if kind.noise == "unequal" else 0, kind.censored) not in _CACHE:
-        sample = _noise(kind.noise, np.random.default_rng(7), (len(BATCHES), 200_000))
-        for j in range(len(BATCHES)):
-            _CACHE[kind.noise, j, kind.censored] = float(np.quantile(sample[j], 1 - kind.censored))
-    return _CACHE[kind.noise, cell if kind.noise == "unequal" else 0, kind.censored]
-
-
-_CACHE: dict[tuple[str, int, float], float] = {}
+@cache
+def _quantiles(kind: Kind) -> np.ndarray:
+    """Return the quantile of each cell's noise above which the budget ends, from a large sample of its own."""
+    return np.quantile(_noise(kind, np.random.default_rng(7), 200_000), 1 - kind.censored, axis=1)

@@ -1,0 +1,163 @@
+"""A gate: does a study meet what was expected of it, fail it, or not have the evidence to say?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import ceil, inf, isfinite
+from typing import Literal
+
+from hvd_adam.study.estimate import Estimate
+from hvd_adam.study.linearity import linear_up_to
+from hvd_adam.study.passage import cells
+from hvd_adam.study.reach import share
+from hvd_adam.study.sample import Study
+from hvd_adam.study.seconds import product
+from hvd_adam.study.slope import slope
+
+Outcome = Literal["met", "not met", "not enough evidence"]
+EXIT = {"met": 0, "not met": 5, "not enough evidence": 6}
+MOST_SEEDS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What is expected. Each part that is None is not checked.
+
+    Args:
+        slope: the range that the slope of log T on log s must lie in.
+        linear_up_to: the batch up to which scaling must be linear.
+        reach: least share of runs, in every cell, that meet the target within the budget.
+        time_ratio: (cell, base cell, largest allowed ratio of their seconds to target).
+    """
+
+    slope: tuple[float, float] | None = None
+    linear_up_to: int | None = None
+    reach: float | None = None
+    time_ratio: tuple[str, str, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """One expectation, judged.
+
+    Args:
+        what: the expectation in words.
+        found: the estimate that decided.
+        outcome: met where the interval lies inside, not met where it lies outside, else not enough evidence.
+        seeds_more: where there is not enough evidence, how many more seeds a cell would probably give it; None where
+            more seeds would hardly help, since the estimate lies at the limit or outside.
+    """
+
+    what: str
+    found: Estimate
+    outcome: Outcome
+    seeds_more: int | None = None
+
+    def __str__(self) -> str:
+        text = f"{self.what}: {self.outcome}; found {self.found}"
+        if self.outcome == "not enough evidence":
+            text += f"; about {self.seeds_more} more seeds a cell" if self.seeds_more else "; more seeds may not tell"
+        return text
+
+
+def judge(study: Study, expected: Expectation, seconds: Mapping[str, Estimate] | None = None) -> list[Judgement]:
+    """Return a judgement for each part of the expectation.
+
+    Args:
+        seconds: to the target, by cell (`seconds.time_to_target`); needed for a time ratio.
+
+    Raises:
+        ConfigError: fewer than two batch sizes, where slope or linearity are expected.
+    """
+    seeds = max(cell.runs for cell in cells(study))
+    result = []
+    if expected.slope is not None:
+        low, high = expected.slope
+        result.append(within(f"slope in [{low:g}, {high:g}]", slope(study), low, high, seeds))
+    if expected.linear_up_to is not None:
+        result.append(_linear(study, expected.linear_up_to, seeds))
+    if expected.reach is not None:
+        result += [
+            within(
+                f"cell {cell.name}: at least {100 * expected.reach:g} % of the runs reach the target",
+                share(cell.reached, cell.runs, what="met the target within the budget"),
+                expected.reach, inf, cell.runs, cell.reached == cell.runs and expected.reach == 1,
+            )
+            for cell in cells(study)
+        ]  # fmt: skip
+    if expected.time_ratio is not None:
+        name, base, most = expected.time_ratio
+        what = f"time to target of {name} at most {most:g} times that of {base}"
+        result.append(within(what, _ratio(seconds or {}, name, base), -inf, most, seeds))
+    return result
+
+
+def outcome(judgements: Sequence[Judgement]) -> Outcome:
+    """Return the outcome of all: the worst, "not met" before "not enough evidence"."""
+    found = {judgement.outcome for judgement in judgements}
+    return "not met" if "not met" in found else "not enough evidence" if "not enough evidence" in found else "met"
+
+
+def within(what: str, found: Estimate, low: float, high: float, seeds: int, sure: bool = False) -> Judgement:
+    """Judge whether an estimate lies in [low, high].
+
+    Args:
+        seeds: runs a cell that it rests on.
+        sure: met whatever the interval says: nothing better could have been seen.
+    """
+    if sure or (low <= found.low and found.high <= high):
+        return Judgement(what, found, "met")
+    if found.high < low or found.low > high:
+        return Judgement(what, found, "not met")
+    return Judgement(what, found, "not enough evidence", _seeds_more(found, low, high, seeds))
+
+
+def _seeds_more(found: Estimate, low: float, high: float, seeds: int) -> int | None:
+    """Return the seeds that shrink the interval, as one over the root of their number, until it leaves a limit out."""
+    if not isfinite(found.estimate) or found.open:
+        return None
+    factors = []
+    for limit in (low, high):
+        if isfinite(limit):
+            away = abs(found.estimate - limit)
+            reach = found.estimate - found.low if limit < found.estimate else found.high - found.estimate
+            if away <= 0:
+                return None
+            factors.append(reach / away)
+    outside = found.estimate < low or found.estimate > high
+    factor = min(factors) if outside else max(factors)
+    more = ceil(seeds * (factor**2 - 1))
+    return max(more, 1) if more <= MOST_SEEDS else None
+
+
+def _linear(study: Study, wanted: int, seeds: int) -> Judgement:
+    found = linear_up_to(study)
+    what = f"linear up to batch {wanted} at least"
+    if found.low >= wanted:
+        return Judgement(what, found, "met")
+    if found.high < wanted:
+        return Judgement(what, found, "not met")
+    # The interval's ends are batches: seeds are doubled until a study of the same means would tell.
+    return Judgement(what, found, "not enough evidence", _seeds_to_tell(study, wanted, seeds))
+
+
+def _seeds_to_tell(study: Study, wanted: int, seeds: int) -> int | None:
+    for times in (2, 3, 4, 6, 8, 12, 16):
+        copies = [replace(run, seed=run.seed * times + copy) for run in study for copy in range(times)]
+        found = linear_up_to(copies)
+        if found.low >= wanted or found.high < wanted:
+            return seeds * (times - 1)
+    return None
+
+
+def _ratio(seconds: Mapping[str, Estimate], name: str, base: str) -> Estimate:
+    if name not in seconds or base not in seconds:
+        missing = name if name not in seconds else base
+        return Estimate(float("nan"), -inf, inf, 0.95, 0, f"cell {missing} has no time to target")
+    over = seconds[base]
+    inverse = Estimate(
+        1 / over.estimate, 0.0 if over.high == inf else 1 / over.high, inf if over.low <= 0 else 1 / over.low,
+        over.level, over.n, over.method,
+    )  # fmt: skip
+    return product(seconds[name], inverse, f"seconds of {name} over those of {base}")

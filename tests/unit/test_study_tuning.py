@@ -1,0 +1,183 @@
+"""Picking learning rates, planning seeds, checking the noise, inverting criteria."""
+
+from math import inf
+
+import numpy as np
+import pytest
+from scipy.stats import chi2
+
+from hvd_adam.errors import ConfigError
+from hvd_adam.study.goodness import goodness
+from hvd_adam.study.horizon import Endpoint, crossing, horizon_slope
+from hvd_adam.study.passage import Passage
+from hvd_adam.study.power import seeds_needed, slope_width, spread
+from hvd_adam.study.slope import slope, slopes
+from hvd_adam.study.tuning import carried, conditional, moves_with_batch, pick, repeated
+from tests.campaign.coverage import passages
+from tests.campaign.simulator import Kind, studies
+
+
+def trials(means, spread=0.1, seeds=6, shared=0.0, seed=0):
+    rng = np.random.default_rng(seed)
+    common = shared * rng.normal(size=seeds)
+    return {
+        lr: [
+            Passage("c", 64, 4, i, t * 0.999, t)
+            for i, t in enumerate(1000 * np.exp(mean + common + spread * rng.normal(size=seeds)))
+        ]
+        for lr, mean in means.items()
+    }
+
+
+def test_the_pick_has_the_fewest_steps_among_those_that_reach():
+    tried = trials({0.01: 0.5, 0.1: 0.0, 1.0: -0.5}, seed=1)
+    assert pick(tried).lr == 1.0
+    tried[1.0][0] = Passage("c", 64, 4, 0, 5, inf, diverged=True)
+    found = pick(tried)
+    assert found.lr == 0.1 and found.reached == {0.01: 6, 0.1: 6, 1.0: 5} and found.edge == ""
+    assert found.steps[0.1].covers(1000)
+
+
+@pytest.mark.parametrize(
+    ("means", "edge"),
+    [
+        ({0.01: 0.5, 0.1: 0.0}, "lr 0.1 is the largest that was tried: the best may lie outside; add 1"),
+        ({0.01: 0.0, 0.1: 0.5}, "lr 0.01 is the smallest that was tried: the best may lie outside; add 0.001"),
+        ({0.1: 0.5}, ""),
+    ],
+)
+def test_a_best_on_the_edge_of_its_grid_is_warned_of(means, edge):
+    assert pick(trials(means)).edge == edge
+
+
+def test_where_no_run_reaches_there_is_no_pick():
+    nothing = {0.1: [Passage("c", 64, 4, 0, 5, inf)]}
+    assert np.isnan(pick(nothing).lr) and np.isnan(repeated(nothing).estimate)
+    with pytest.raises(ConfigError, match="no learning rate was tried"):
+        pick({})
+
+
+def test_repeating_the_tuning_finds_no_spread_where_the_best_is_plain_and_some_where_it_is_not():
+    assert repeated(trials({0.01: 1.0, 0.1: 0.0, 1.0: 1.0})).estimate == 0
+    close = repeated(trials({0.01: 0.05, 0.1: 0.0, 1.0: 0.08}, seeds=3, spread=0.2))
+    assert 0.005 < close.estimate < 0.3 and close == repeated(
+        trials({0.01: 0.05, 0.1: 0.0, 1.0: 0.08}, seeds=3, spread=0.2)
+    )
+
+
+def test_spreads_of_picks_widen_the_slope_in_squares():
+    study = passages(next(studies(Kind(), 1, 1)).runs)
+    batches = [16 * 2**j for j in range(6)]
+    alone = slope(study)
+    assert carried(alone, batches, [0] * 6).low == pytest.approx(alone.low)
+    wide = carried(alone, batches, [0.1] * 6)
+    away = np.log(batches) - np.log(batches).mean()
+    extra = 1.959964 * 0.1 / np.sqrt(away @ away)
+    assert wide.high - wide.estimate == pytest.approx(np.hypot(alone.high - alone.estimate, extra))
+    assert "conditional on the learning rates" in conditional(alone).method
+
+
+def test_the_best_lr_s_exponent_in_the_batch_is_its_slope():
+    assert moves_with_batch({16: 0.1, 64: 0.4}) == pytest.approx(1) and np.isnan(moves_with_batch({16: 0.1}))
+
+
+@pytest.mark.parametrize(("grid", "censored", "seeds"), [(0.05, 0.0, 3), (0.25, 0.0, 5), (0.05, 0.2, 10)])
+def test_the_width_that_is_planned_is_the_width_that_comes_out(grid, censored, seeds):
+    kind = Kind(grid=grid, censored=censored, seeds=seeds)
+    found = [f.high - f.low for f in slopes([passages(s.runs) for s in studies(kind, 100, 3)]) if not f.open]
+    planned = slope_width([16 * 2**j for j in range(6)], seeds, grid=grid, censored=censored)
+    assert planned == pytest.approx(np.median(found), rel=0.08)
+
+
+def test_one_seed_fewer_would_be_too_wide():
+    batches = [16, 32, 64, 128, 256, 512]
+    for width in (0.3, 0.1, 0.03):
+        seeds = seeds_needed(batches, width)
+        assert slope_width(batches, seeds) <= width and (seeds == 2 or slope_width(batches, seeds - 1) > width)
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda: seeds_needed([16, 32], 0), "interval width 0"),
+        (lambda: seeds_needed([16, 32], 1e-9), "Not even 10,000 seeds"),
+        (lambda: slope_width([16, 32], 1), "1 seed"),
+        (lambda: seeds_needed([16], 0.1), "every cell has batch 16"),
+    ],
+)
+def test_widths_that_cannot_be_had_say_why(call, text):
+    with pytest.raises(ConfigError, match=text):
+        call()
+
+
+def test_the_spread_and_its_interval_are_those_of_chi_squared():
+    rng = np.random.default_rng(1)
+    y = 0.2 * rng.normal(size=(4, 5))
+    runs = [
+        Passage(f"c{j}", 16 + j, 1, i, np.exp(v) * (1 - 1e-5), np.exp(v))
+        for j, row in enumerate(y)
+        for i, v in enumerate(row)
+    ]
+    found = spread(runs)
+    pooled = np.sqrt(y.var(1, ddof=1).mean())
+    assert found.estimate == pytest.approx(pooled, rel=1e-4)
+    np.testing.assert_allclose([found.low, found.high], pooled * np.sqrt(16 / chi2.ppf([0.975, 0.025], 16)), rtol=1e-4)
+
+
+def test_the_noise_is_objected_to_where_it_is_not_as_assumed():
+    rng = np.random.default_rng(6)
+
+    def runs(noise):
+        return [
+            Passage(f"c{j}", 16 * 2**j, 1, i, t * 0.97, t)
+            for j in range(6)
+            for i, t in enumerate(1000 * np.exp(noise(j)))
+        ]
+
+    assert not goodness(runs(lambda j: 0.2 * rng.normal(size=10))).doubtful
+    assert goodness(runs(lambda j: 0.2 * rng.exponential(size=10) ** 2)).normal < 0.01
+    assert goodness(runs(lambda j: (0.02 if j < 3 else 0.5) * rng.normal(size=10))).equal < 0.01
+    one_each = [Passage(f"c{j}", 16 + j, 1, 0, 5, 6) for j in range(4)]
+    assert str(goodness(one_each)).startswith("not checked")
+
+
+def endpoints(root, seeds, rng, horizons=(100, 200, 400, 800), noise=0.1):
+    # criterion = (T / root)^(-1/4), so that it is 1 at the root
+    return [Endpoint(t, (t / root) ** -0.25 * np.exp(noise * rng.normal())) for t in horizons for _ in range(seeds)]
+
+
+def test_the_inverted_criterion_covers_the_root_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    found = [crossing(endpoints(300, 8, rng), 1.0, draws=400, seed=i).steps for i in range(200)]
+    assert np.mean([f.covers(300) for f in found]) == pytest.approx(0.94, abs=0.045)
+    assert np.median([f.estimate for f in found]) == pytest.approx(300, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("root", "low", "high", "text"), [(5000, 800, inf, "beyond the longest"), (10, 0, 100, "before")]
+)
+def test_a_target_outside_the_horizons_is_bounded_by_them(root, low, high, text):
+    found = crossing(endpoints(root, 4, np.random.default_rng(1), noise=0.01), 1.0).steps
+    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high)) and text in found.method
+
+
+def test_the_slope_over_inverted_criteria_is_that_of_their_roots():
+    rng = np.random.default_rng(3)
+    cells = {s: crossing(endpoints(4800 / s, 8, rng, noise=0.03), 1.0, seed=s) for s in (8, 16, 32)}
+    found = horizon_slope(cells)
+    assert found.covers(-1) and found.estimate == pytest.approx(-1, abs=0.1) and not found.open
+    cells[64] = crossing(endpoints(20, 8, rng), 1.0)
+    assert horizon_slope(cells).open
+
+
+@pytest.mark.parametrize(
+    ("runs", "target", "text"),
+    [
+        ([Endpoint(100, 1.0)], 1.0, "one horizon"),
+        ([Endpoint(100, 0.0), Endpoint(200, 1.0)], 1.0, "not above 0"),
+        ([Endpoint(100, 2.0), Endpoint(200, 1.0)], 0.0, "not above 0"),
+    ],
+)
+def test_criteria_that_cannot_be_inverted_say_why(runs, target, text):
+    with pytest.raises(ConfigError, match=text):
+        crossing(runs, target)
