@@ -78,7 +78,7 @@ class DistributedOptimizer:
     ) -> None:
         self.optimizer, self.world = optimizer, world
         self.worker_count = world.size if workers is None else workers
-        _check(self.worker_count, world.size, accumulation, determinism, wire, noise_every)
+        check_options(self.worker_count, world.size, accumulation, determinism, wire, noise_every)
         share = self.worker_count // world.size
         self.workers_here = range(world.rank * share, (world.rank + 1) * share)
         self.accumulation, self.clip_norm = accumulation, clip_norm
@@ -382,13 +382,14 @@ class DistributedOptimizer:
         return norm, skipped
 
 
-def _check(workers: int, ranks: int, accumulation: int, determinism: str, wire: str | None, noise: int) -> None:
+def check_options(workers: int, ranks: int, accumulation: int, determinism: str, wire: str | None, noise: int) -> None:
+    """Raises ConfigError where these do not go together, or not with the number of ranks."""
     if workers < 1 or workers % ranks:
         fewer = max(n for n in range(1, ranks + 1) if workers % n == 0) if workers > 0 else 1
         raise ConfigError(
             f"workers: {workers}, started on {ranks} ranks",
             "each rank plays workers / ranks workers, and that is not a whole number above zero",
-            f"start {fewer} ranks, or set workers to {max(1, -(-workers // ranks)) * ranks}",
+            f"start {fewer} rank{'s' if fewer > 1 else ''}, or set workers to {max(1, -(-workers // ranks)) * ranks}",
         )
     if accumulation < 1:
         raise ConfigError(f"accumulation: {accumulation}", "a worker makes at least one pass", "set it to 1")

@@ -22,6 +22,7 @@ from hvd_adam.training.preemption import StopRequest
 from hvd_adam.training.preparation import (
     Parts,
     average,
+    check_ranks,
     check_task,
     load_optimizer_state,
     load_weights,
@@ -90,6 +91,7 @@ def train(
     task = check_task(config)
     mine = world is None
     world = world or init(config.engine)
+    check_ranks(config, world)
     set_threads(config, world.local_size)
     parts = prepare(config, task, world.device)
     agree_before_step_1(world, config, parts.steps)

@@ -14,7 +14,7 @@ from hvd_adam.comm import World
 from hvd_adam.comm.placement import CPU
 from hvd_adam.config import RunConfig, check_schedules
 from hvd_adam.errors import ConfigError
-from hvd_adam.optim.averaging import DistributedOptimizer
+from hvd_adam.optim.averaging import DistributedOptimizer, check_options
 from hvd_adam.optim.generic_adam import GenericAdam
 from hvd_adam.randomness import seed_for
 from hvd_adam.tasks import Sampler, Task, get
@@ -35,6 +35,11 @@ class Parts:
 def check_task(config: RunConfig) -> Task:
     """The task, its name and options checked; no data is read yet."""
     return get(config.task.name, **config.task.options)
+
+
+def check_ranks(config: RunConfig, world: World) -> None:
+    """Raises ConfigError where the config cannot be run on this number of ranks."""
+    check_options(config.workers, world.size, config.accumulation, config.determinism, config.wire, config.noise_every)
 
 
 def set_threads(config: RunConfig, local_size: int) -> None:
