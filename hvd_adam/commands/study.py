@@ -29,6 +29,7 @@ def study_plan(config: str, overrides: tuple[str, ...], folder: str | None, timi
 
     from hvd_adam.study import costs
     from hvd_adam.study.config import load
+    from hvd_adam.study.continuing import refuse_other
     from hvd_adam.study.local import LocalExecutor
     from hvd_adam.study.plan import plan
     from hvd_adam.study.tables import plan_table
@@ -36,13 +37,15 @@ def study_plan(config: str, overrides: tuple[str, ...], folder: str | None, timi
     made_of = load(config, overrides)
     place = _place(made_of.name, folder)
     made = plan(made_of, place.read("picks.json"))
-    seconds = costs.recorded(made, place)
-    if timing and not all(cell.group in seconds or cell.refused for cell in made.cells):
-        seconds = {**costs.timed(made, LocalExecutor()), **seconds}
-    found = costs.costs(made, len(made_of.seeds), seconds)
+    refuse_other(made_of, made, place)
+    if timing:
+        with LocalExecutor() as executor:
+            found = costs.estimate(made_of, made, place, executor)
+    else:
+        found = costs.costs(made_of, made, costs.recorded(made, place))
     console = Console(soft_wrap=True)
     console.print(plan_table(found))
-    console.print(f"{sum(cost.runs for cost in found)} runs; at most {_total(found)}; runs end at their targets:")
+    console.print(f"{sum(cost.runs for cost in found):,} runs; at most {_total(found)}; runs end at their targets:")
     for target in made_of.targets:
         console.print(f"  {target}")
     for warning in made.warnings:
@@ -52,7 +55,9 @@ def study_plan(config: str, overrides: tuple[str, ...], folder: str | None, timi
 
 def _total(found: Any) -> str:
     hours = [cost.node_hours for cost in found]
-    return "an unknown number of node-hours" if None in hours else f"{sum(hours):.3g} node-hours"
+    if None in hours:
+        return "an unknown number of node-hours"
+    return f"{sum(hours):.3g} node-hours ({60 * sum(hours):.3g} minutes on this machine alone)"
 
 
 @study.command("run")
@@ -62,6 +67,7 @@ def _total(found: Any) -> str:
 @click.option("--cores", type=click.IntRange(min=1), help="Ranks at work at the same time; all cores by default.")
 def study_run(config: str, overrides: tuple[str, ...], folder: str | None, cores: int | None) -> None:
     """Run CONFIG here. Stopped or killed, the same command goes on where it was."""
+    from hvd_adam.study import costs
     from hvd_adam.study.config import load
     from hvd_adam.study.execute import run_study
     from hvd_adam.study.local import LocalExecutor
@@ -69,11 +75,27 @@ def study_run(config: str, overrides: tuple[str, ...], folder: str | None, cores
 
     made_of = load(config, overrides)
     place = _place(made_of.name, folder)
-    with Progress(place) as progress:
-        run_study(made_of, place, LocalExecutor(cores), progress.show)
+
+    def consent(made: Any) -> None:
+        if made_of.max_node_hours is not None:
+            with LocalExecutor(cores) as timing:
+                found = costs.estimate(made_of, made, place, timing)
+            costs.refuse_over_cap(found, made_of.max_node_hours)
+
+    try:
+        with Progress(place) as progress, LocalExecutor(cores) as executor:
+            made = run_study(made_of, place, executor, progress.show, consent)
+    except KeyboardInterrupt:
+        click.echo("interrupted; finished runs stay, and the same command goes on from them", err=True)
+        sys.exit(130)
     click.echo(f"everything is in {place.path}")
-    if place.failures():
-        click.echo(f"{len(place.failures())} runs failed: hvd-adam study status {place.path}", err=True)
+    failed = len(place.failures())
+    waiting = sum(not cell.runs and not cell.refused for cell in made.cells)
+    if failed:
+        click.echo(f"{failed} runs failed: hvd-adam study status {place.path}", err=True)
+    if waiting:
+        click.echo(f"{waiting} cells wait for a learning rate, since runs that would pick it failed", err=True)
+    if failed or waiting:
         sys.exit(1)
 
 
@@ -85,10 +107,19 @@ def study_status(folder: str) -> None:
 
     from hvd_adam.study.folder import Folder
     from hvd_adam.study.plan import plan
-    from hvd_adam.study.tables import status_table
+    from hvd_adam.study.tables import Standing, status_table
 
     place = Folder(Path(folder))
-    Console(soft_wrap=True).print(status_table(plan(place.study(), place.read("picks.json")), place))
+    made = plan(place.study(), place.read("picks.json"))
+    console, standing, failures = Console(soft_wrap=True), Standing(place), place.failures()
+    console.print(status_table(made, standing, failures))
+    holder = place.holder()
+    console.print(f"{standing.left(made):,} of {len(made.runs):,} runs left; {holder or 'nobody'} works on it")
+    for warning in made.warnings:
+        console.print(f"note: {warning}")
+    for run, failure in failures.items():
+        console.print(f"\nfailed: {run}, attempt {failure.get('attempt')}, {place.path / 'workers'} may say more")
+        console.print(str(failure.get("reason")), markup=False, highlight=False)
 
 
 def _place(name: str | None, folder: str | None) -> Any:

@@ -52,6 +52,12 @@ class LearningRate(Section):
     tune: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=2)] | None = None
     tuning_seeds: Positive = 2
 
+    @model_validator(mode="after")
+    def _each_once(self) -> LearningRate:
+        if self.tune is not None and len(set(self.tune)) < len(self.tune):
+            raise ConfigError(f"lr.tune: {self.tune}", "a factor that stands twice is the same run", "write each once")
+        return self
+
 
 class Expect(Section):
     """What `study check` holds a study to."""
@@ -66,6 +72,7 @@ class StudyConfig(Section):
 
     grid: lists of values for any key of a run, with dots for what lies inside; also `global_batch`, which sets
     local_batch to global_batch / (workers x accumulation), and `ranks`.
+    base: a run's config; its length, evaluations and seed are the study's to say, and are not taken from it.
     """
 
     name: str | None = Field(None, pattern=r"^[\w.+-]*\w[\w.+-]*$")
@@ -73,7 +80,7 @@ class StudyConfig(Section):
     grid: dict[str, list[Any]]
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(_seeds), Field(min_length=1)] = [0, 1, 2, 3, 4]
     targets: Annotated[list[Target], Field(min_length=1)]
-    budget: Budget
+    budget: Budget | None = None
     resolution: float = Field(1.1, gt=1, le=2)
     lr: LearningRate = LearningRate()
     mode: Literal["practice", "theory"] = "practice"
@@ -96,13 +103,46 @@ class StudyConfig(Section):
             raise ConfigError("grid.seed", "seeds are the repetitions of a cell, not cells", "write seeds: [0, 1, 2]")
         if len(set(self.seeds)) < len(self.seeds):
             raise ConfigError(f"seeds: {self.seeds}", "a seed that stands twice is the same run", "write each once")
-        if (self.mode == "theory") != (self.horizons is not None):
+        if self.mode == "theory":
+            self._one_run_a_horizon()
+        elif self.horizons is not None:
             raise ConfigError(
-                f"mode: {self.mode} with horizons: {self.horizons}",
-                "in theory mode the schedule knows T, so T is a run's length: one run for each horizon",
-                "mode: theory takes horizons, such as [100, 200, 400, 800]; mode: practice takes none",
+                f"horizons: {self.horizons} in practice mode",
+                "there one long run is watched until it meets its target",
+                "say mode: theory, or take horizons out",
+            )
+        elif self.budget is None:
+            raise ConfigError(
+                "no budget",
+                "a run that never reaches its target must end somewhere",
+                "write for instance budget: {steps: 2000}",
             )
         return self
+
+    def _one_run_a_horizon(self) -> None:
+        """In theory mode the schedule knows T, so T is a run's length: each horizon is a run of its own."""
+        if self.horizons is None:
+            raise ConfigError(
+                "mode: theory without horizons",
+                "the schedule knows T, so T is a run's length: one run for each horizon",
+                "write for instance horizons: [100, 200, 400, 800]",
+            )
+        if len(set(self.horizons)) < len(self.horizons):
+            raise ConfigError(
+                f"horizons: {self.horizons}", "a horizon that stands twice is the same run", "list it once"
+            )
+        if self.budget is not None:
+            raise ConfigError("budget in theory mode", "there each run is as long as its horizon", "take budget out")
+        if self.lr.tune is not None:
+            raise ConfigError(
+                "lr.tune in theory mode",
+                "there the theorem says the learning rate",
+                "leave it out, or say mode: practice",
+            )
+        if any(target.in_a_row > 1 for target in self.targets):
+            raise ConfigError(
+                "in_a_row in theory mode", "there the criterion is what the end of a run shows", "take in_a_row out"
+            )
 
     def to_yaml(self) -> str:
         """The study as a file that `load` reads back."""

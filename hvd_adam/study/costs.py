@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hvd_adam.errors import ConfigError, RunError
+from hvd_adam.study.config import StudyConfig
 from hvd_adam.study.execute import Executor
 from hvd_adam.study.folder import Folder
 from hvd_adam.study.plan import Cell, Plan, Run
@@ -17,24 +19,49 @@ TIMED_STEPS = 30
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one cell: seconds a step (None: not known), runs, and node-hours if every run uses its whole budget."""
+    """Of one cell, at most: a run that reaches its target ends sooner.
+
+    Attributes:
+        step_seconds: seconds a step; None where it is not known.
+        run_seconds: seconds of one run that uses its whole budget; None where it is not known.
+    """
 
     cell: Cell
     runs: int
     step_seconds: float | None
+    run_seconds: float | None
 
     @property
     def node_hours(self) -> float | None:
-        """Upper bound: a run that reaches its target ends sooner. A node is this machine."""
-        return None if self.step_seconds is None else self.runs * self.cell.steps * self.step_seconds / 3600
+        """A node is a machine like this one, and a rank takes one of its cores."""
+        if self.run_seconds is None:
+            return None
+        share = min(1.0, self.cell.ranks / len(os.sched_getaffinity(0)))
+        return self.runs * self.run_seconds * share / 3600
 
 
-def costs(made: Plan, seeds: int, step_seconds: Mapping[str, float]) -> list[Cost]:
-    """One for each cell; `seeds` counts the runs of cells that still wait for their learning rate."""
-    return [
-        Cost(cell, 0 if cell.refused else len(cell.runs) or seeds, step_seconds.get(cell.group))
-        for cell in (*made.tuning, *made.cells)
-    ]
+def costs(study: StudyConfig, made: Plan, step_seconds: Mapping[str, float]) -> list[Cost]:
+    """One for each cell, with the runs that still wait for their learning rate."""
+    limit = study.budget.seconds if study.budget else None
+    found = []
+    for cell in (*made.tuning, *made.cells):
+        step = step_seconds.get(cell.tunes or cell.group)
+        runs = 0 if cell.refused else len(cell.runs) or len(study.seeds)
+        found.append(Cost(cell, runs, step, limit or (None if step is None else step * cell.steps)))
+    return found
+
+
+def estimate(study: StudyConfig, made: Plan, folder: Folder, executor: Executor) -> list[Cost]:
+    """The costs, from what is recorded in the folder; what is not is timed now.
+
+    Raises:
+        RunError: a cell cannot be run; the reason is the run's own.
+    """
+    seconds = recorded(made, folder)
+    wanted = {cell.tunes or cell.group for cell in (*made.tuning, *made.cells) if cell.runs}
+    if not wanted <= set(seconds):
+        seconds = {**timed(made, executor), **seconds}
+    return costs(study, made, seconds)
 
 
 def refuse_over_cap(found: list[Cost], cap: float | None) -> None:
@@ -64,6 +91,7 @@ def timed(made: Plan, executor: Executor) -> dict[str, float]:
     found: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="hvd_adam-timing-") as place:
         folder = Folder(Path(place))
+        folder.make()
         for ended in executor.carry(list(short.values()), folder):
             found[ended.run.cell] = _step_seconds(folder, ended.run, ended.failed)
     return found
@@ -79,10 +107,10 @@ def _step_seconds(folder: Folder, run: Run, failed: str) -> float:
 def recorded(made: Plan, folder: Folder) -> dict[str, float]:
     """Seconds a step by group of cells: those of finished runs, else what an earlier timing has left."""
     found: dict[str, float] = dict(folder.read("costs.json"))
-    for cell in made.cells:
+    for cell in (*made.tuning, *made.cells):
         for run in cell.runs:
             result = folder.result(run)
             if result and result.get("step") and result.get("seconds"):
-                found[cell.group] = sum(result["seconds"].values()) / result["step"]
+                found[cell.tunes or cell.group] = sum(result["seconds"].values()) / result["step"]
                 break
     return found

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from hvd_adam.errors import ConfigError
 from hvd_adam.study.collect import pick_rates
 from hvd_adam.study.config import StudyConfig
+from hvd_adam.study.continuing import refuse_other
 from hvd_adam.study.folder import Folder
 from hvd_adam.study.plan import Plan, Run, plan
 
@@ -32,48 +32,52 @@ class Executor(Protocol):
         """Makes one attempt at each run, and yields as they end, in any order."""
 
 
+Say = Callable[[Plan, Ended | None], None]
+
+
 def run_study(
-    study: StudyConfig, folder: Folder, executor: Executor, say: Callable[[Plan, Ended | None], None]
+    study: StudyConfig, folder: Folder, executor: Executor, say: Say, consent: Callable[[Plan], None] | None = None
 ) -> Plan:
     """Makes every run that has no result yet: first those that pick learning rates, then the study's own.
 
     Args:
-        say: called at the start with the plan, and then with each attempt that has ended.
+        say: called with the plan each time that it is known anew, and then with each attempt that has ended.
+        consent: called once the plan is known and the folder is held; raises to stop it, at no cost.
 
     Raises:
-        ConfigError: runs in the folder belong to another study; see also `Folder.open`.
+        ConfigError: the folder belongs to another study; see `continuing.refuse_other`.
+        RunError: somebody else works on the study, or its folder cannot be written.
     """
-    folder.open(study)
+    folder.make()
     with folder.locked():
         made = plan(study, folder.read("picks.json"))
-        changed = folder.changed_runs(made)
-        if changed:
-            raise ConfigError(
-                f"{len(changed)} runs in {folder.path} were made with another config: {', '.join(changed[:5])}",
-                "results of two configs cannot be told apart afterwards",
-                "give the changed study another name, or remove these folders",
-            )
+        refuse_other(study, made, folder)
+        if consent is not None:
+            consent(made)
+        folder.keep(study)
         say(made, None)
         _make([run for cell in made.tuning for run in cell.runs], study, folder, executor, made, say)
         if made.tuning:
-            picks = {**folder.read("picks.json"), **pick_rates(study, made, folder)}
-            folder.write("picks.json", picks)
-            made = plan(study, picks)
+            made = _picked(study, made, folder)
             say(made, None)
         _make([run for cell in made.cells for run in cell.runs], study, folder, executor, made, say)
     return made
 
 
-def _make(
-    runs: Sequence[Run],
-    study: StudyConfig,
-    folder: Folder,
-    executor: Executor,
-    made: Plan,
-    say: Callable[[Plan, Ended | None], None],
-) -> None:
+def _picked(study: StudyConfig, made: Plan, folder: Folder) -> Plan:
+    """The plan with the learning rates that tuning chose. A choice once made stands, since runs were made with it."""
+    unfinished = {cell.tunes for cell in made.tuning for run in cell.runs if not folder.is_finished(run)}
+    fresh = {group: pick for group, pick in pick_rates(study, made, folder).items() if group not in unfinished}
+    picks = {**fresh, **folder.read("picks.json")}
+    folder.write("picks.json", picks)
+    return plan(study, picks)
+
+
+def _make(runs: Sequence[Run], study: StudyConfig, folder: Folder, executor: Executor, made: Plan, say: Say) -> None:
     left = [run for run in runs if not folder.is_finished(run)]
     for attempt in range(study.retries + 1):
+        if not left:
+            return
         failed = []
         for ended in executor.carry(left, folder):
             facts: Mapping[str, Any] = {"run": ended.run.place, "attempt": attempt + 1, "seconds": ended.seconds}
@@ -86,5 +90,3 @@ def _make(
                     failed.append(ended.run)
             say(made, ended)
         left = failed
-        if not left:
-            return

@@ -3,6 +3,7 @@
 study.yaml       the resolved study          CELL/seed-K/   the run directories
 events.jsonl     one line for each attempt   picks.json     the learning rates that tuning chose
 costs.json       seconds a step, by cell     lock           held while `study run` works
+workers/         what workers said last
 """
 
 from __future__ import annotations
@@ -14,16 +15,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import yaml
+from typing import IO, Any
 
 from hvd_adam import config_file
-from hvd_adam.config import from_plain as run_from_plain
-from hvd_adam.config import identity
 from hvd_adam.errors import ConfigError, RunError
 from hvd_adam.study.config import StudyConfig, from_plain
-from hvd_adam.study.plan import Plan, Run
+from hvd_adam.study.plan import Run
+
+LAST_WORKER = 30.0  # seconds that the workers of a killed study get to end
 
 
 class Folder:
@@ -31,6 +30,7 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.lock_number: int | None = None  # the open file that holds the lock, for workers to inherit
 
     def of(self, run: Run) -> Path:
         """The run directory of a run."""
@@ -49,50 +49,24 @@ class Folder:
             )
         return from_plain(config_file.read(file))
 
-    def open(self, study: StudyConfig) -> None:
-        """Makes the folder, or takes up the study that lies there.
+    def make(self) -> None:
+        """Makes the folder, where there is none.
 
         Raises:
-            ConfigError: another study lies there; says what differs.
             RunError: it cannot be written.
         """
-        file = self.path / "study.yaml"
-        if file.is_file():
-            self._refuse_other(study)
-        try:
+        with self._writing():
             self.path.mkdir(parents=True, exist_ok=True)
-            _write(file, study.to_yaml())
-        except OSError as error:
-            raise RunError(
-                f"study folder {self.path}", f"it cannot be written: {error.strerror}", "name another with --folder"
-            ) from error
+            (self.path / "workers").mkdir(exist_ok=True)
 
-    def _refuse_other(self, study: StudyConfig) -> None:
-        """More seeds, other expectations and other caps are the same study; anything else is not."""
-        here = self.study()
-        free = {"seeds", "expect", "retries", "max_node_hours", "ranks"}
-        differ = [
-            key for key, value in study.model_dump().items() if key not in free and value != here.model_dump()[key]
-        ]
-        if differ:
-            told = "; ".join(
-                f"{key} is {_short(getattr(here, key))} there, {_short(getattr(study, key))} here" for key in differ
-            )
-            raise ConfigError(
-                f"study folder {self.path}", f"another study lies there: {told}", "give this one another name"
-            )
+    def holds_study(self) -> bool:
+        """Whether a study has been run here before."""
+        return (self.path / "study.yaml").is_file()
 
-    def changed_runs(self, plan: Plan) -> list[str]:
-        """Places whose run directory belongs to another config than the plan's."""
-        found = []
-        for run in plan.runs:
-            file = self.of(run) / "config.yaml"
-            if not file.is_file():
-                continue
-            there = identity(run_from_plain(config_file.read(file)))
-            if there != identity(run_from_plain(dict(run.config))):
-                found.append(run.place)
-        return found
+    def keep(self, study: StudyConfig) -> None:
+        """Writes study.yaml."""
+        with self._writing():
+            _write(self.path / "study.yaml", study.to_yaml())
 
     def result(self, run: Run) -> dict[str, Any] | None:
         """result.json of a run that has ended; None where there is none, or it cannot be read."""
@@ -110,7 +84,7 @@ class Folder:
     def note(self, **event: Any) -> None:
         """Adds a line to events.jsonl."""
         line = json.dumps({"time": round(time.time(), 3), **event}) + "\n"
-        with (self.path / "events.jsonl").open("a", encoding="utf-8") as file:
+        with self._writing(), (self.path / "events.jsonl").open("a", encoding="utf-8") as file:
             file.write(line)
 
     def events(self) -> list[dict[str, Any]]:
@@ -135,29 +109,87 @@ class Folder:
 
     def write(self, name: str, content: Any) -> None:
         """Writes a JSON file of the folder, whole or not at all."""
-        _write(self.path / name, json.dumps(content, indent=1) + "\n")
+        with self._writing():
+            _write(self.path / name, json.dumps(content, indent=1) + "\n")
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Holds the study against a second `study run`; the lock goes with the process that holds it.
+        """Holds the study against a second `study run`.
+
+        Workers inherit the lock: where a study was killed, the next one waits until its last worker has ended, so
+        that no run is ever written by two.
 
         Raises:
             RunError: somebody else works on it.
         """
-        with (self.path / "lock").open("a+", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                file.seek(0)
-                raise RunError(
-                    f"study folder {self.path}",
-                    f"another `study run` works on it: {file.read().strip() or 'unknown'}",
-                    "wait for it, or stop it first; `hvd-adam study status` shows how far it is",
-                ) from None
+        with self._writing():
+            file = (self.path / "lock").open("a+", encoding="utf-8")
+        with file:
+            self._take(file)
             file.truncate(0)
-            file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
+            file.write(json.dumps({"process": os.getpid(), "host": os.uname().nodename}))
             file.flush()
+            self.lock_number = file.fileno()
+            try:
+                yield
+            finally:
+                self.lock_number = None
+
+    def holder(self) -> str:
+        """Who works on the study now; empty where nobody does."""
+        try:
+            with (self.path / "lock").open("r", encoding="utf-8") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            facts = self.read("lock")
+            return f"process {facts.get('process', 'unknown')} on {facts.get('host', 'an unknown host')}"
+        except OSError:
+            pass
+        return ""
+
+    def _take(self, file: IO[str]) -> None:
+        patience = time.monotonic() + LAST_WORKER
+        while True:
+            try:
+                return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                facts = self.read("lock")
+                if _lives(facts) or time.monotonic() > patience:
+                    break
+            except OSError as error:
+                raise RunError(
+                    f"study folder {self.path}", f"it cannot be locked: {error.strerror}", "put it on another disk"
+                ) from error
+            time.sleep(0.1)
+        raise RunError(
+            f"study folder {self.path}",
+            f"another `study run` works on it: {self.holder() or 'it has ended just now'}",
+            f"wait for it, or stop it first; hvd-adam study status {self.path} shows how far it is",
+        )
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
             yield
+        except OSError as error:
+            raise RunError(
+                f"study folder {self.path}",
+                f"it cannot be written: {error.strerror or error}",
+                "free the disk, or name another folder with --folder; the same command then goes on",
+            ) from error
+
+
+def _lives(holder: dict[str, Any]) -> bool:
+    """Whether the process that took the lock is still there; of other hosts one cannot know."""
+    if holder.get("host") != os.uname().nodename:
+        return bool(holder)
+    try:
+        os.kill(int(holder["process"]), 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, KeyError, ValueError):
+        return True
+    return True
 
 
 def _write(path: Path, text: str) -> None:
@@ -167,9 +199,3 @@ def _write(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     fresh.replace(path)
-
-
-def _short(value: Any) -> str:
-    plain = value.model_dump(exclude_none=True) if hasattr(value, "model_dump") else value
-    text = yaml.safe_dump(plain, default_flow_style=True).strip().removesuffix("...").strip()
-    return text if len(text) <= 80 else text[:77] + "..."

@@ -17,13 +17,14 @@ from hvd_adam.config_file import assign
 from hvd_adam.errors import ConfigError
 from hvd_adam.study.config import StudyConfig
 from hvd_adam.study.scaling import Refused, scaled
+from hvd_adam.study.warnings import warnings
 
 MOST_RUNS = 100_000
 TUNING = "tuning"  # the folder of runs that pick a learning rate
 TUNING_SEEDS = 1_000_000  # from here on, so that picks and report share no seed
 NOISE_EVERY = 10  # steps between measurements of the gradient noise
 POINTS = 200  # at which a run of known length measures its gradient norm
-_ENDLESS = 10**9  # steps of a run that its seconds end
+ENDLESS = 10**9  # steps of a run that its seconds end
 _SIMPLE = re.compile(r"^[\w.+-]{1,24}$", re.ASCII)
 
 
@@ -92,15 +93,8 @@ def plan(study: StudyConfig, picks: Mapping[str, float] | None = None) -> Plan:
         ConfigError: a cell's config cannot be used, two cells are the same, or there is one cell only.
     """
     picks = picks or {}
+    _check_size(study)
     settings = [dict(zip(study.grid, values, strict=True)) for values in itertools.product(*study.grid.values())]
-    if len(settings) * len(study.seeds) > MOST_RUNS:
-        raise ConfigError(
-            f"{len(settings):,} cells x {len(study.seeds)} seeds",
-            f"a study has at most {MOST_RUNS:,} runs",
-            "make the grid smaller, or split it",
-        )
-    if len(settings) < 2:
-        raise ConfigError("a grid of one cell", "a study compares cells", "give grid.workers two values or more")
     drafts = [_Draft.of(study, setting) for setting in settings]
     smallest = min(draft.batch for draft in drafts)
     cells: list[Cell] = []
@@ -112,7 +106,21 @@ def plan(study: StudyConfig, picks: Mapping[str, float] | None = None) -> Plan:
             tuning += [draft.tuning_cell(study, k, factor) for factor in study.lr.tune]
         cells += draft.cells(study, k, picks.get(draft.name, 1.0), () if waits else study.seeds)
     _refuse_twins(cells)
-    return Plan(str(study.name), tuple(cells), tuple(tuning), tuple(_warnings(study, cells)))
+    return Plan(str(study.name), tuple(cells), tuple(tuning), tuple(warnings(study, cells, picks)))
+
+
+def _check_size(study: StudyConfig) -> None:
+    points = math.prod(len(values) for values in study.grid.values())
+    tuning = points * len(study.lr.tune or ()) * study.lr.tuning_seeds
+    runs = points * len(study.horizons or [0]) * len(study.seeds) + tuning
+    if runs > MOST_RUNS:
+        raise ConfigError(
+            f"{points:,} points of the grid, {runs:,} runs",
+            f"a study has at most {MOST_RUNS:,} runs",
+            "make the grid smaller, or split it",
+        )
+    if points < 2:
+        raise ConfigError("a grid of one point", "a study compares cells", "give grid.workers two values or more")
 
 
 @dataclass(frozen=True)
@@ -185,9 +193,10 @@ def with_budget(study: StudyConfig, document: dict[str, Any], batch: int, horizo
     if horizon is not None:
         return {**document, "steps": horizon, "evaluate": {"every": max(1, horizon // POINTS), "start": True, **chunk}}
     budget = study.budget
+    assert budget is not None  # practice mode has one
     if budget.seconds is not None:
         document["max_seconds"] = budget.seconds
-    steps = budget.steps or (math.ceil(budget.samples / batch) if budget.samples else _ENDLESS)
+    steps = budget.steps or (math.ceil(budget.samples / batch) if budget.samples else ENDLESS)
     targets = [target.model_dump(exclude_none=True) for target in study.targets]
     return {
         **document,
@@ -259,13 +268,3 @@ def _refuse_twins(cells: Iterable[Cell]) -> None:
                 )
             seen[key] = cell.name
         seen[cell.name] = cell.name
-
-
-def _warnings(study: StudyConfig, cells: Iterable[Cell]) -> Iterable[str]:
-    refused = [cell for cell in cells if cell.refused]
-    for cell in refused:
-        yield f"{cell.name} is not run: {cell.refused}"
-    if study.base.get("sampling") == "epochs":
-        yield "sampling: epochs draws without replacement, and the theory's samples are independent"
-    if len(study.seeds) == 1:
-        yield "one seed a cell: a single run has no spread, and no interval can be given"

@@ -10,7 +10,7 @@ from typing import Any
 from hvd_adam.study.execute import Ended
 from hvd_adam.study.folder import Folder
 from hvd_adam.study.plan import Plan
-from hvd_adam.study.tables import status_table
+from hvd_adam.study.tables import Standing, status_table
 
 
 class Progress:
@@ -20,7 +20,8 @@ class Progress:
         self.folder = folder
         self.started = time.monotonic()
         self._live: Any = None
-        self._ended = 0
+        self._standing = Standing(folder)
+        self._told: set[str] = set()
 
     def __enter__(self) -> Progress:
         if sys.stdout.isatty():
@@ -38,16 +39,27 @@ class Progress:
 
     def show(self, made: Plan, ended: Ended | None) -> None:
         """Tells of the plan, or of an attempt that has ended."""
-        self._ended += ended is not None
+        left = self._standing.left(made)
+        if ended is None:
+            self._tell_warnings(made)
         if self._live is not None:
-            self._live.update(status_table(made, self.folder))
-        elif ended is not None:
-            print(self._line(made, ended), flush=True)
+            self._live.update(status_table(made, self._standing, self.folder.failures()))
+        elif ended is None:
+            print(f"{len(made.runs)} runs, {left} of them left", flush=True)
+        else:
+            print(self._line(ended, left), flush=True)
 
-    def _line(self, made: Plan, ended: Ended) -> str:
-        left = sum(not self.folder.is_finished(run) for run in made.runs)
-        result = self.folder.result(ended.run) or {}
-        told = {"target": "reached its targets", "steps": "ended its budget", "time": "ended its budget"}
-        came = ended.failed.splitlines()[0] if ended.failed else told.get(result.get("ended_by", ""), "ended")
+    def _tell_warnings(self, made: Plan) -> None:
+        for warning in made.warnings:
+            if warning not in self._told:
+                (self._live.console.print if self._live else print)(f"note: {warning}")
+                self._told.add(warning)
+
+    def _line(self, ended: Ended, left: int) -> str:
+        result = self._standing.finished(ended.run) or {}
+        told = {"target": "reached its targets", "diverged": "diverged", "": "ended"}
+        came = told.get(result.get("ended_by", ""), "ended its budget")
+        if not result:
+            came = f"failed: {(ended.failed or 'it ended without a result').splitlines()[0]}"
         clock = time.monotonic() - self.started
-        return f"{clock:6.1f} s  {ended.run.place}: {came}, step {result.get('step', 0)}; {left} runs left"
+        return f"{clock:6.1f} s  {ended.run.place}: {came}, step {result.get('step', 0):,}; {left} runs left"

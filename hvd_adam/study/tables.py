@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hvd_adam.study.costs import Cost
 from hvd_adam.study.folder import Folder
-from hvd_adam.study.plan import Plan
+from hvd_adam.study.plan import ENDLESS, Plan, Run
 
 
 def plan_table(found: Sequence[Cost]) -> Any:
@@ -24,7 +24,7 @@ def plan_table(found: Sequence[Cost]) -> Any:
             str(cell.workers),
             f"{cell.batch:,}",
             str(cell.ranks),
-            f"{cell.steps:,}",
+            "" if cell.steps >= ENDLESS else f"{cell.steps:,}",
             "refused" if cell.refused else str(cost.runs),
             "?" if cost.step_seconds is None else f"{1000 * cost.step_seconds:.3g}",
             "?" if cost.node_hours is None else f"{cost.node_hours:.3g}",
@@ -32,26 +32,43 @@ def plan_table(found: Sequence[Cost]) -> Any:
     return table
 
 
-def status_table(made: Plan, folder: Folder) -> Any:
+class Standing:
+    """What has come of each run so far. A result is read once: a study of 1,000 runs asks often."""
+
+    def __init__(self, folder: Folder) -> None:
+        self.folder = folder
+        self._finished: dict[str, dict[str, Any]] = {}
+
+    def finished(self, run: Run) -> dict[str, Any] | None:
+        """The result of a run that needs no further attempt; None of one that does."""
+        if run.place not in self._finished and self.folder.is_finished(run):
+            self._finished[run.place] = self.folder.result(run) or {}
+        return self._finished.get(run.place)
+
+    def left(self, made: Plan) -> int:
+        """Runs that have not ended for good."""
+        return sum(self.finished(run) is None for run in made.runs)
+
+
+def status_table(made: Plan, standing: Standing, failures: Mapping[str, Mapping[str, Any]]) -> Any:
     """Finished, failed and missing runs of each cell, as a rich table."""
     from rich.table import Table
 
-    failures = folder.failures()
     table = Table(box=None, pad_edge=False)
-    for title in ("cell", "done", "of", "reached", "steps", "failed"):
+    for title in ("cell", "done", "of", "reached", "diverged", "steps", "failed"):
         table.add_column(title, justify="left" if title in ("cell", "failed") else "right")
     for cell in (*made.tuning, *made.cells):
-        results = [folder.result(run) for run in cell.runs]
-        done = [r for run, r in zip(cell.runs, results, strict=True) if r and folder.is_finished(run)]
+        done = [result for run in cell.runs if (result := standing.finished(run)) is not None]
         steps = sorted(int(result["step"]) for result in done if result.get("ended_by") == "target")
+        diverged = sum(result.get("ended_by") == "diverged" for result in done)
         failed = [failures[run.place] for run in cell.runs if run.place in failures]
-        shown = f"{steps[0]:,} to {steps[-1]:,}" if steps else ""
         table.add_row(
             cell.name,
             str(len(done)),
-            "refused" if cell.refused else str(len(cell.runs)),
+            "refused" if cell.refused else str(len(cell.runs)) if cell.runs else "after tuning",
             str(len(steps)),
-            shown,
-            f"{len(failed)}: {failed[0].get('reason', '').splitlines()[0]}" if failed else "",
+            str(diverged) if diverged else "",
+            f"{steps[0]:,} to {steps[-1]:,}" if steps else "",
+            f"{len(failed)}: {str(failed[0].get('reason', '')).splitlines()[0]}" if failed else "",
         )
     return table

@@ -1,10 +1,10 @@
 """A warm process that makes one run after the other: importing torch for each would dominate a small study.
 
-    python -m hvd_adam.study.worker          alone, or as ranks under any launcher
+    python -m hvd_adam.study.worker FOLDER [ENGINE]          alone, or as ranks under any launcher
 
 Rank 0 reads orders from standard input, a JSON object a line: {"config": ..., "run": DIR}; all ranks make the
 run; rank 0 answers with a line that begins with `MARK`. When its input ends, all ranks end at once: whoever
-gave the orders is gone.
+gave the orders is gone. FOLDER is the study's, so that a list of processes says what it works for.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def main() -> None:
     """Works until standard input ends."""
     from hvd_adam.comm import World, init
 
-    world: World = init()
+    world: World = init((sys.argv[2:] or [""])[0] or None)
     orders: queue.Queue[bytes] = queue.Queue()
     if world.rank == 0:
         threading.Thread(target=_read, args=(orders,), daemon=True).start()
