@@ -50,6 +50,7 @@ class Cell:
     Attributes:
         setting: the grid's keys and this cell's values.
         group: cells that differ only in their horizon share it.
+        identity: of its config, whatever the seed.
         refused: why it is not run; empty where it is.
         tunes, factor: of a tuning cell, the cell whose lr it tries out, and the factor of lr that it tries.
     """
@@ -61,6 +62,7 @@ class Cell:
     batch: int
     ranks: int
     steps: int
+    identity: str
     refused: str = ""
     tunes: str = ""
     factor: float = 1.0
@@ -174,7 +176,7 @@ class _Draft:
         runs = tuple(Run(name, seed, {**document, "name": study.name, "seed": seed}, ranks) for seed in seeds)
         return Cell(
             name, self.name, dict(self.setting), config.workers, config.global_batch, ranks,
-            config.steps or 0, refused, tunes, factor, horizon, runs,
+            config.steps or 0, config.identity(), refused, tunes, factor, horizon, runs,
         )  # fmt: skip
 
 
@@ -260,11 +262,9 @@ def _refuse_twins(cells: Iterable[Cell]) -> None:
     for cell in cells:
         if cell.name in seen:
             raise ConfigError(f"cell {cell.name} stands twice", "it would be the same run", "list each value once")
-        for run in cell.runs[:1]:
-            key = json.dumps([run.config, run.ranks], sort_keys=True)
-            if key in seen:
-                raise ConfigError(
-                    f"cells {seen[key]} and {cell.name} are the same", "their runs would be equal", "drop one of them"
-                )
-            seen[key] = cell.name
-        seen[cell.name] = cell.name
+        key = f"{cell.identity} on {cell.ranks} ranks"
+        if key in seen and not cell.refused:
+            raise ConfigError(
+                f"cells {seen[key]} and {cell.name} are the same", "their runs would be equal", "drop one of them"
+            )
+        seen[cell.name] = seen[key] = cell.name

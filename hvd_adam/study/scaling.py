@@ -76,7 +76,7 @@ def _move_the_rest(section: dict[str, Any], k: float) -> None:
             "use adam or adamw with constants, or lr: {rule: sqrt}",
         )
     for name, value in zip(("beta", "theta"), betas, strict=True):
-        if k * (1 - value) >= 1:
+        if k * (1 - value) >= 1 - 1e-9:  # 1 - 0.9 is a little below 0.1 in binary
             raise Refused(f"k (1 - {name}) = {k:g} x {1 - value:.3g} is not below 1")
     moved = [1 - k * (1 - value) for value in betas]
     if "betas" in section:
