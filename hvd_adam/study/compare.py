@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf, nan
@@ -121,18 +122,17 @@ def _pairs(a: list[Passage], b: list[Passage]) -> list[tuple[Passage, Passage]]:
 
 
 def _differences(both: Mapping[str, list[tuple[Passage, Passage]]]) -> Sample:
-    low, high, member = [], [], []
+    merged: Counter[tuple[int, float, float]] = Counter()
     for j, pairs in enumerate(both.values()):
         for a, b in pairs:
             ends = None if a.diverged or b.diverged else _difference(a, b)
             if ends is not None:
-                low.append(ends[0])
-                high.append(ends[1])
-                member.append(j)
+                merged[j, round(ends[0], 12), round(ends[1], 12)] += 1
     k = len(both)
     batches = np.array([pairs[0][0].batch for pairs in both.values()])
-    bounds = np.array([low, high]).reshape(2, 1, -1)
-    return Sample(bounds[0], bounds[1], np.ones((1, len(low))), np.eye(k)[member].reshape(-1, k), batches)
+    rows = np.array(list(merged), float).reshape(-1, 3)
+    weight = np.array(list(merged.values()), float)
+    return Sample(rows[None, :, 1], rows[None, :, 2], weight[None], np.eye(k)[rows[:, 0].astype(int)], batches)
 
 
 def _difference(a: Passage, b: Passage) -> tuple[float, float] | None:

@@ -215,6 +215,24 @@ def excess(study: Study, level: float = 0.95) -> dict[str, Estimate]:
     return {cell.name: found.factor(0, j, level, n, method, float(shift[j])) for j, cell in enumerate(cells(study))}
 
 
+def ideal(study: Study, level: float = 0.95) -> Estimate | None:
+    """Return the samples to the target that linear speed-up keeps: their geometric mean over the pooled start.
+
+    The ideal line is ideal / batch. None where no cell has a finite mean.
+    """
+    data = sample([study])
+    model = Model(data)
+    start = pooled_start(model.known[0])
+    if not start.size:
+        return None
+    weight = np.zeros((1, len(data.batches)))
+    weight[0, start] = 1 / len(start)
+    text = f"geometric mean of samples to the target over batches {', '.join(str(b) for b in data.batches[start])}"
+    method = text + "; profile likelihood, cell means free"
+    found = model.intervals(weight, level)
+    return found.factor(0, 0, level, int(model.runs[0]), method, float(weight[0] @ data.log_batch))
+
+
 def efficiency(value: Estimate) -> Estimate:
     """Return the algorithmic efficiency that belongs to an excess of samples: its reciprocal, 1 is linear."""
     low, high = (0.0 if value.high == inf else 1 / value.high), (inf if value.low <= 0 else 1 / value.low)

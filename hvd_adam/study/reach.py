@@ -28,6 +28,17 @@ def share(count: int, runs: int, level: float = 0.95, what: str = "share") -> Es
     return Estimate(estimate, low, high, level, runs, f"{what}: {count} of {runs} runs; Clopper-Pearson")
 
 
+def measured(passages: Sequence[Passage]) -> list[Passage]:
+    """Return the runs of the cells that have a finite mean: what is left to fit where some cells never reach.
+
+    Raises:
+        ConfigError: see `passage.group`.
+    """
+    known = Model(sample([passages])).known[0]
+    names = {cell.name for cell, kept in zip(cells(passages), known, strict=True) if kept}
+    return [run for run in passages if run.cell in names]
+
+
 @dataclass(frozen=True, slots=True)
 class Reach:
     """What one cell's runs did.

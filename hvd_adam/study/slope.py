@@ -99,7 +99,7 @@ def _interval(model: Model, b: int) -> str:
     text = f"profile likelihood, t({model.df[b]:g})"
     if model.free and not model.known[b].all():
         batches = ", ".join(f"{s:g}" for s in model.data.batches[~model.known[b]])
-        text += f"; open, since the cells of batch {batches} bound T on one side at most"
+        text += f"; open, since no run tells the mean of batch {batches}"
     return text
 
 

@@ -7,7 +7,16 @@ import pytest
 
 from hvd_adam.errors import ConfigError
 from hvd_adam.study.hyperbola import hyperbola
-from hvd_adam.study.linearity import efficiency, excess, line_fits, linear_up_to, linearity, percent_fewer, slope_is
+from hvd_adam.study.linearity import (
+    efficiency,
+    excess,
+    ideal,
+    line_fits,
+    linear_up_to,
+    linearity,
+    percent_fewer,
+    slope_is,
+)
 from hvd_adam.study.passage import Passage, cells
 from hvd_adam.study.slope import slope, stretches, weights
 
@@ -83,7 +92,7 @@ def test_a_wholly_censored_cell_opens_the_slope_and_is_named():
     runs = [Passage(r.cell, r.batch, r.workers, r.seed, 1000, inf) if r.batch == 16 else r for r in study(linear)]
     found = slope(runs)
     assert np.isnan(found.estimate) and found.low == -inf and np.isfinite(found.high)
-    assert "batch 16 bound T on one side" in found.method
+    assert "no run tells the mean of batch 16" in found.method
     assert not slope(runs, shape="line").open
 
 
@@ -224,6 +233,11 @@ def test_cells_that_no_hyperbola_fits_have_no_critical_batch():
 
 def test_two_batches_lie_on_many_hyperbolas():
     assert hyperbola(study(bent, batches=(16, 32))) is None
+
+
+def test_the_ideal_line_goes_through_the_pooled_start():
+    assert ideal(study(linear)).estimate == pytest.approx(64000, rel=1e-3) and ideal(study(linear)).covers(64000)
+    assert ideal([Passage("s16", 16, 1, 0, 5, inf)]) is None
 
 
 def test_efficiency_and_the_steps_saved_by_doubling_are_what_they_say():

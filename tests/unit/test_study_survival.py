@@ -8,7 +8,7 @@ import pytest
 from lifelines import KaplanMeierFitter
 
 from hvd_adam.study.passage import Passage
-from hvd_adam.study.reach import reach, share
+from hvd_adam.study.reach import measured, reach, share
 from hvd_adam.study.survival import curve, curves
 
 LOOKS = np.unique(np.ceil(1.05 ** np.arange(240)))
@@ -125,6 +125,11 @@ def test_cells_without_a_run_that_reaches_have_an_empty_curve():
 def test_shares_have_the_exact_interval(count, runs, low, high):
     found = share(count, runs)
     assert (found.low, found.high) == (pytest.approx(low, abs=1e-7), pytest.approx(high, abs=1e-7))
+
+
+def test_cells_that_never_reach_can_be_left_out():
+    runs = [Passage("a", 1, 1, 0, 5, inf), Passage("b", 2, 2, 0, 5, inf, diverged=True), Passage("c", 4, 4, 0, 3, 7)]
+    assert measured(runs) == runs[2:]
 
 
 def test_reach_counts_a_diverged_run_as_not_reaching_and_keeps_it_out_of_the_steps():
