@@ -32,7 +32,7 @@ from hvd_adam.reproduce.square_root_rule import judge_square_root_rule
 
 MAIN = (Setting(4, 1), Setting(1, 1), Setting(4, 10), Setting(4, 1, 40, 2))
 STRETCH = (Setting(2, 1, 10), Setting(8, 1, 10), Setting(4, 0.5, 10), Setting(1, 10, 10))
-RATIOS = [0.01 * 2.0**k for k in range(11)]
+RATIOS = [0.02 * 2.0**k for k in range(10)]
 
 
 def reproduce(folder: Path, quick: bool, command: str) -> Report:
@@ -45,7 +45,7 @@ def reproduce(folder: Path, quick: bool, command: str) -> Report:
     mains = [_doublings(setting, 0.12 if quick else 0.0, points, runs) for setting in (MAIN[1:3] if quick else MAIN)]
     stretches = [] if quick else [_doublings(setting, 0.0, points, 8) for setting in STRETCH]
     groups = _groups(quick, points)
-    ratios = RATIOS[4:] if quick else RATIOS
+    ratios = RATIOS[3:] if quick else RATIOS
     of_eps = [g[0] for g in groups.values()]
     report.statements = [*linear(mains), steepest([*mains, *of_eps]), *collapse(groups, ratios)]
     if not quick:
@@ -72,29 +72,27 @@ def reproduce(folder: Path, quick: bool, command: str) -> Report:
 def _doublings(setting: Setting, above: float, points: Points, runs: int) -> list[Point]:
     """s = 1, 2, 4, ... from above s* up to 16 s* or more."""
     powers = [2.0**k for k in range(20) if above * setting.scale <= 2.0**k <= 24 * setting.scale]
-    return curve(setting, [s / setting.scale for s in powers], points, runs)
+    return curve(setting, [s / setting.scale for s in powers], points, runs, thrifty=runs < 16)
 
 
 def _groups(quick: bool, points: Points) -> dict[float, list[list[Point]]]:
     """Curves of five sigma at each of three eps, alpha 4, theta 1; sigma/eps alike."""
     shapes, ratios, epss = (
-        ((10, 15), RATIOS[4:], (1.0, 2.0)) if quick else ((10, 15, 20, 30, 40), RATIOS, (0.5, 1.0, 2.0))
+        ((10, 15), RATIOS[3:], (1.0, 2.0)) if quick else ((10, 15, 20, 30, 40), RATIOS, (0.5, 1.0, 2.0))
     )
-    return {eps: [curve(Setting(4, 1, shape * eps, eps), ratios, points) for shape in shapes] for eps in epss}
+    return {eps: [curve(Setting(4, 1, shape * eps, eps), ratios, points, 6) for shape in shapes] for eps in epss}
 
 
 def _exponents(points: Points) -> list[Statement]:
     found = []
     for alpha in (4.0, 1.0):
-        at_eps = [
-            measure(Setting(alpha, 1, 40, eps), 1, 1.6e7 * (alpha / 4) ** 2 / eps**4, points)
-            for eps in (1.414, 2, 2.828, 4)
-        ]
-        at_sigma = [
-            measure(Setting(alpha, 1, sigma), 1, 8e3 * sigma**2 * (alpha / 4) ** 2, points)
-            for sigma in (10, 14.14, 20, 28.28)
-        ]
-        found += [exponent(at_eps, "eps", -4.0, 0.2), exponent(at_sigma, "sigma", 2.0, 0.1)]
+        # 8e3 sigma^2 / eps^4 for alpha 4: a first guess
+        def at(sigma: float, eps: float, alpha: float = alpha) -> Point:
+            guess = 8e3 * (alpha / 4) ** 2 * sigma**2 / eps**4
+            return measure(Setting(alpha, 1, sigma, eps), 1, guess, points, 4)
+
+        found.append(exponent([at(40, eps) for eps in (1.414, 2, 2.828, 4)], "eps", -4.0, 0.2))
+        found.append(exponent([at(sigma, 1) for sigma in (10, 14.14, 20)], "sigma", 2.0, 0.1))
     return found
 
 

@@ -15,6 +15,7 @@ from hvd_adam.theory.loops import run
 from hvd_adam.theory.problems import Toy
 
 DRAWS = 200  # bootstrap draws kept with each point
+CALM = 0.1  # s / s* below which T is long and runs differ by less than 1 %
 FAR = 10_000.0  # s / s* that stands for infinity: T changes no more
 
 
@@ -106,12 +107,16 @@ def _search(setting: Setting, s: int, guess: float, runs: int, key: dict[str, An
     }
 
 
-def curve(setting: Setting, ratios: list[float], points: Points, runs: int = 8) -> list[Point]:
-    """Points at each s / s*, from the largest s down, so that each guesses the next; in order of growing s."""
+def curve(setting: Setting, ratios: list[float], points: Points, runs: int = 8, thrifty: bool = True) -> list[Point]:
+    """Points at each s / s*, from the largest s down, so that each guesses the next; in order of growing s.
+
+    A thrifty curve makes half the runs below CALM: they are long, and their criteria differ little.
+    """
     found: list[Point] = []
     guess = 300.0 / setting.eps
     for s in sorted({setting.batch(ratio) for ratio in ratios}, reverse=True):
         if found:
             guess = found[-1].horizon * (found[-1].s / s) ** (0.3 if found[-1].ratio > 1 else 1.1)
-        found.append(measure(setting, s, guess, points, runs))
+        few = runs if s / setting.scale > CALM else max(3, runs // 2)
+        found.append(measure(setting, s, guess, points, few if thrifty else runs))
     return found[::-1]

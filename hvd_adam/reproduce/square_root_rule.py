@@ -24,7 +24,7 @@ def judge_square_root_rule(points: Points, quick: bool) -> tuple[Statement, Tabl
 
     All of them move 1 - theta_t and v_0 alike.
     """
-    s, factors, runs = (40, (4, 16), 4) if quick else (2, (4, 16, 64), 16)
+    s, factors, runs = (40, (4, 16), 4) if quick else (2, (4, 16, 64), 8)
     base = measure(SETTING, s, 1.6e6 * 2 / s, points, 4 if quick else 16)
     rows, last = [], {}
     for k in (1, *factors):

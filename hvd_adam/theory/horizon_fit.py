@@ -58,18 +58,21 @@ def fit_horizon(
         criteria: the run's criterion, > 0, in the target's unit: the running mean of exact gradient norms in
             Theorem 17. A run that diverged is refused: it is not a point on the line.
         target: eps > 0.
-        resamples: bootstrap resamples; runs are drawn within each horizon, so that the design stays.
+        resamples: bootstrap resamples of the residuals, widened by sqrt(n/(n-2)) for the line's two parameters; the
+            horizons stay. One run a horizon is enough.
 
     Raises:
-        ConfigError: fewer than two horizons, a value that is not finite and positive, or a criterion that does not
-            fall with T.
+        ConfigError: fewer than two horizons or three runs, a value that is not finite and positive, or a criterion that
+            does not fall with T.
     """
     x, y = np.log(_positive("horizons", horizons)), np.log(_positive("criteria", criteria))
     level = math.log(_positive("target", [target])[0])
     groups = [np.flatnonzero(x == value) for value in np.unique(x)]
-    if len(groups) < 2 or len(x) != len(y):
+    if len(groups) < 2 or len(x) < 3 or len(x) != len(y):
         raise ConfigError(
-            f"{len(groups)} horizons, {len(y)} criteria", "a line needs runs at two horizons", "run at another T"
+            f"{len(groups)} horizons, {len(y)} criteria",
+            "a line with an interval needs three runs, at two horizons or more",
+            "run at another T",
         )
     intercept, slope = _line(x[None], y[None])
     if slope[0] >= 0:
@@ -78,9 +81,9 @@ def fit_horizon(
             "it does not come down to the target as T grows",
             "take horizons that lie further apart, or more runs at each",
         )
-    rng = np.random.default_rng(seed)
-    places = np.concatenate([group[rng.integers(0, len(group), (resamples, len(group)))] for group in groups], axis=1)
-    a, b = _line(x[places], y[places])
+    residuals = (y - intercept - slope * x) * math.sqrt(len(x) / (len(x) - 2))
+    drawn = np.random.default_rng(seed).choice(residuals, (resamples, len(x)))
+    a, b = _line(np.broadcast_to(x, drawn.shape), intercept + slope * x + drawn)
     draws = np.exp((level - a[b < 0]) / b[b < 0])
     low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
     root = (level - intercept[0]) / slope[0]

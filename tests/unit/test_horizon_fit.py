@@ -23,12 +23,13 @@ def test_a_power_law_is_inverted_exactly():
     assert fit.low == pytest.approx(fit.high)
 
 
-def test_the_interval_covers_the_root_about_as_often_as_it_says():
-    rng, horizons, covered, n = np.random.default_rng(1), np.repeat([760, 870, 1000, 1150, 1320], 8), 0, 400
+@pytest.mark.parametrize("runs", [1, 3, 8])
+def test_the_interval_covers_the_root_as_often_as_it_says(runs):
+    rng, horizons, covered, n = np.random.default_rng(1), np.repeat([760, 870, 1000, 1150, 1320], runs), 0, 400
     for k in range(n):
         fit = fit_horizon(horizons, noisy(rng, horizons, 1040.0, 1.0), 1.0, resamples=300, seed=k)
         covered += fit.low <= 1040.0 <= fit.high
-    assert 0.90 <= covered / n <= 0.97  # bootstrap within groups of 8 runs is a little narrow
+    assert (0.8 if runs == 1 else 0.9) <= covered / n <= 0.975  # a bootstrap of few runs is a little narrow
 
 
 def test_replicates_that_do_not_lie_on_a_line_are_seen():
@@ -56,12 +57,13 @@ def test_the_search_finds_the_root_from_far_away(guess):
 @pytest.mark.parametrize(
     ("horizons", "criteria", "target", "said"),
     [
-        ([100, 100], [1.0, 1.1], 1.0, "two horizons"),
-        ([100, 200], [1.0, float("nan")], 1.0, "criteria: nan"),
+        ([100, 100, 100], [1.0, 1.1, 1.2], 1.0, "two horizons"),
+        ([100, 200], [1.0, 0.9], 1.0, "three runs"),
+        ([100, 200, 300], [1.0, 1.0, float("nan")], 1.0, "criteria: nan"),
         ([100, 200], [1.0, 0.0], 1.0, "criteria: 0"),
         ([0, 200], [1.0, 2.0], 1.0, "horizons: 0"),
         ([100, 200], [1.0, 0.9], -1.0, "target: -1"),
-        ([100, 200], [1.0, 1.2], 1.0, "does not come down"),
+        ([100, 200, 300], [1.0, 1.2, 1.3], 1.0, "does not come down"),
     ],
 )
 def test_what_cannot_be_inverted_is_refused(horizons, criteria, target, said):
