@@ -16,10 +16,12 @@ class Points:
         self._known: dict[str, Any] = {}
         if path.exists():
             text = path.read_text(encoding="utf-8")
-            for line in text[: text.rfind("\n") + 1].splitlines():  # a last line cut short is measured again
+            whole = text[: text.rfind("\n") + 1]
+            for line in whole.splitlines():
                 one = json.loads(line)
                 self._known[_text(one["key"])] = one["value"]
-            path.write_text(text[: text.rfind("\n") + 1], encoding="utf-8")
+            if whole != text:  # a last line cut short is measured again
+                path.write_text(whole, encoding="utf-8")
 
     def get(self, key: dict[str, Any], measure: Callable[[], Any]) -> Any:
         """The value of `key`, measured now unless it is known."""
