@@ -25,6 +25,7 @@ from hvd_adam.training.preparation import Parts
 SAMPLES = 512  # that a Hessian-vector product is a mean over, at least
 ROUNDS = 40
 TOLERANCE = 0.005
+WHOLE = 1e-5
 
 
 class CurvatureMeter:
@@ -42,42 +43,46 @@ class CurvatureMeter:
     def measure(self, step: int, out_of_time: Callable[[], bool]) -> Curvature:
         """L after `step` steps; buffers such as batch norm's stand afterwards as they stood before."""
         kept = [buffer.clone() for buffer in self._parts.model.buffers()]
-        values, why = [0.0], ""
+        rounds: list[tuple[float, bool]] = []
+        why = ""
         try:
-            for value in self._lanczos(step, out_of_time):
-                values.append(value)
+            for found in self._lanczos(step, out_of_time):
+                rounds.append(found)
         except RuntimeError as error:
             why = str(error).splitlines()[0]
         finally:
             for buffer, old in zip(self._parts.model.buffers(), kept, strict=True):
                 buffer.copy_(old)
-        samples, rounds = self._ahead * self._config.global_batch, len(values) - 1
-        settled = not why and _agree(values)
-        return Curvature(step, None if why else values[-1], samples, rounds, settled, why)
+        samples = self._ahead * self._config.global_batch
+        value, settled = (None, False) if why else rounds[-1]
+        return Curvature(step, value, samples, len(rounds), settled, why)
 
-    def _lanczos(self, step: int, out_of_time: Callable[[], bool]) -> Iterator[float]:
-        """The largest |Ritz value| after 1, 2, ... products.
+    def _lanczos(self, step: int, out_of_time: Callable[[], bool]) -> Iterator[tuple[float, bool]]:
+        """The largest |Ritz value| after 1, 2, ... products, and whether it has settled.
 
         Three vectors are kept and none is orthogonalised again: that costs copies of values that have been
         found, and leaves the largest as it is.
         """
         diagonal: list[float] = []
         beside: list[float] = []
-        values = [0.0]
+        values: list[float] = []
         before, vector = torch.zeros(()), self._start()
         vector /= vector.norm()
         for _ in range(ROUNDS):
             product, late = self._product(step, vector, out_of_time())
             diagonal.append(float(product @ vector))
             product -= diagonal[-1] * vector + (beside[-1] if beside else 0.0) * before
-            values.append(
-                float(np.abs(eigvalsh_tridiagonal(diagonal, beside)).max()) if np.isfinite(diagonal[-1]) else np.nan
-            )
-            yield values[-1]
-            beside.append(float(product.norm()))
-            if late or _agree(values) or not beside[-1] > 1e-7 * values[-1]:
+            rest = float(product.norm())
+            if not np.isfinite([diagonal[-1], rest]).all():
+                raise RuntimeError("a second derivative that is not finite")
+            values.append(float(np.abs(eigvalsh_tridiagonal(diagonal, beside)).max()))
+            whole = rest <= WHOLE * values[-1]  # the vectors so far span all that H makes of them
+            settled = whole or _agree(values)
+            yield values[-1], settled
+            if late or settled:
                 return
-            before, vector = vector, product / beside[-1]
+            beside.append(rest)
+            before, vector = vector, product / rest
 
     def _start(self) -> Tensor:
         generator = torch.Generator().manual_seed(seed_for("curvature", self._config.seed))
@@ -109,4 +114,4 @@ class CurvatureMeter:
 
 def _agree(values: list[float]) -> bool:
     """The last three differ by no more than the tolerance."""
-    return len(values) > 3 and max(values[-3:]) - min(values[-3:]) <= TOLERANCE * values[-1]
+    return len(values) > 2 and max(values[-3:]) - min(values[-3:]) <= TOLERANCE * values[-1]

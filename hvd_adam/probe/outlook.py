@@ -88,7 +88,7 @@ def curve(prediction: Prediction) -> str:
         "",
         f"nearly linear (80 % or more) up to {_both(p.linear, p.worker_batch)}",
         f"pays (half or more) up to          {_both(p.pays, p.worker_batch)}",
-        f"all of it: {LIMIT}; towards the elbow a smaller T than this curve's was measured",
+        f"{LIMIT}; below the elbow T falls faster than this curve",
         "a batch k times as large, at the same eps: alpha_t x sqrt(k), 1 - theta_t x k, v_0 / k, beta as it is",
     ]
     return "\n".join(lines)

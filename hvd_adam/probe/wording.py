@@ -81,9 +81,14 @@ def _elbow(findings: Findings) -> list[str]:
     each, at = findings.measured.worker_batch, findings.elbow
     aim = "as asked" if findings.asked else "where the late part stands"
     early: Stretch = findings.early
-    return [
+    lines = [
         f"elbow, T(s) = 2 T(infinity), at ||grad|| = {number(findings.eps)} ({aim}):",
         f"  {said(at)} samples a step = {in_workers(at, each)} of {each}",
         f"  (early in training: {said(early.elbow)})",
         f"  {PREFACTOR[0]:g} to {PREFACTOR[1]:g} times the noise scale, and its interval; {LIMIT}",
     ]
+    if math.isinf(at.high):
+        lines.append(
+            "  the late gradient is lost in its noise: more workers, a larger local_batch, or --eps would tell"
+        )
+    return lines

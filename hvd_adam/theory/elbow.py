@@ -11,7 +11,7 @@ import numpy as np
 
 from hvd_adam.errors import ConfigError
 
-# T(s) = 2 T(infinity) was found between these multiples of s* (docs/theory.md); alpha, theta and eps decide where.
+# T(s) = 2 T(infinity) was found between these multiples of s* (docs/bounds.md); alpha, theta and eps decide where.
 PREFACTOR = (0.3, 5.0)
 
 

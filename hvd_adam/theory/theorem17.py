@@ -8,7 +8,7 @@ and the bound on the mean over t of E||grad f(x_t)||:
 
     F(T, s) = T^-1/2 ( (4 C8 C10)^1/2 + (4 C8 C11)^2/3 + 4 C9 C10 + (4 C9 C11)^2 )
 
-C11 and the second term of C10 are corrected here; docs/theory.md has the proof. The paper's symbols:
+C11 and the second term of C10 are corrected here; docs/bounds.md has the proof. The paper's symbols:
 sigma^2 is the total variance of one sample's gradient (A5), the trace of its covariance; L, G, gap and d
 are those of `theorem2`. Every function is plain numpy arithmetic over numbers or arrays that broadcast.
 """

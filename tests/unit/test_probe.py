@@ -23,6 +23,7 @@ from hvd_adam.errors import RunError
 from hvd_adam.probe.findings import Curvature, Findings, Measured, find
 from hvd_adam.probe.grid import suggest
 from hvd_adam.probe.run import probe
+from hvd_adam.probe.wording import describe
 from hvd_adam.study import config as study_config
 from hvd_adam.study.plan import plan
 from hvd_adam.training.trace import read
@@ -88,7 +89,9 @@ def test_the_real_path_measures_known_noise_and_curvature_without_bias(
         assert np.mean(traces) == pytest.approx(trace, rel=0.05)
     assert abs(np.mean(traces) - trace) <= 4.5 * error
     first = [one.measured.curvature[0] for one in found]
-    assert all(point.step == 0 and point.value == pytest.approx(curvature, rel=0.02) for point in first)
+    assert all(
+        point.step == 0 and point.settled and point.value == pytest.approx(curvature, rel=0.02) for point in first
+    )
 
 
 def test_the_gradients_square_is_that_of_the_exact_gradient(tmp_path: Path) -> None:
@@ -235,3 +238,49 @@ def test_too_few_steps_name_the_seconds_that_would_do() -> None:
     found.steps, found.seconds = found.steps[:18], 60.0
     with pytest.raises(RunError, match="Give --seconds 240"):
         find(found)
+
+
+class Rough:
+    """A task of one weight whose loss has no second derivative, or none that is finite."""
+
+    name, target, train_size, test_size = "rough", "loss", 0, 1
+
+    def __init__(self, kind: str = "none") -> None:
+        self.kind = kind
+
+    def prepare(self, root: Path) -> None:
+        pass
+
+    def model(self) -> torch.nn.Module:
+        return torch.nn.Linear(1, 1, bias=False)
+
+    def batch(self, indices: np.ndarray, generator: torch.Generator, train: bool) -> tuple[torch.Tensor, ...]:
+        return (torch.from_numpy(np.sin(indices.astype(float)))[:, None],)
+
+    def loss(self, model: Any, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        if self.kind == "linear":
+            return (model(batch[0]) * batch[0]).mean()
+        return _NoSecond.apply(model.weight).sum() + (model(batch[0]) * batch[0]).mean()
+
+    def measures(self, model: Any, batch: tuple[torch.Tensor, ...]) -> dict[str, torch.Tensor]:
+        return {"loss": self.loss(model, batch)}
+
+
+class _NoSecond(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x**2
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, slope: torch.Tensor) -> torch.Tensor:
+        return slope
+
+
+@pytest.mark.parametrize(("kind", "value"), [("none", None), ("linear", 0.0)])
+def test_a_loss_without_second_derivative_is_told_and_not_fatal(tmp_path: Path, kind: str, value: float | None) -> None:
+    task = {"name": f"{__name__}:Rough", "kind": kind}
+    found = measured(task, 2, 0, tmp_path / "run")
+    point = found.measured.curvature[0]
+    assert point.value == value and bool(point.why) == (value is None)
+    assert ("no curvature" in describe(found)) == (value is None)
