@@ -75,6 +75,8 @@ class CurvatureMeter:
             rest = float(product.norm())
             if not np.isfinite([diagonal[-1], rest]).all():
                 raise RuntimeError("a second derivative that is not finite")
+            if diagonal[-1] == rest == 0:  # torch gives zeros, not an error, past a once_differentiable function
+                raise RuntimeError("the second derivative is 0: the loss is linear in the weights, or has none")
             values.append(float(np.abs(eigvalsh_tridiagonal(diagonal, beside)).max()))
             whole = rest <= WHOLE * values[-1]  # the vectors so far span all that H makes of them
             settled = whole or _agree(values)
