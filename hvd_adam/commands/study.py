@@ -1,4 +1,4 @@
-"""hvd-adam study plan | run | status."""
+"""hvd-adam study plan | run | status; what reads results is in study_results."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from hvd_adam.commands.group import NearestGroup
+from hvd_adam.commands.study_results import COMMANDS
 
 _FOLDER = click.option("--folder", metavar="DIR", help="The study's folder; runs/NAME by default.")
 
@@ -120,6 +121,10 @@ def study_status(folder: str) -> None:
     for run, failure in failures.items():
         console.print(f"\nfailed: {run}, attempt {failure.get('attempt')}, {place.path / 'workers'} may say more")
         console.print(str(failure.get("reason")), markup=False, highlight=False)
+
+
+for _command in COMMANDS:
+    study.add_command(_command)
 
 
 def _place(name: str | None, folder: str | None) -> Any:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hvd_adam.config import Target
 from hvd_adam.config import from_plain as run_from_plain
 from hvd_adam.study.config import StudyConfig
@@ -24,7 +26,7 @@ REACHED, CENSORED, DIVERGED = "reached", "censored", "diverged"
 AT_START, FAILED, MISSING, UNREADABLE = "reached at step 0", "failed", "missing", "unreadable"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Record:
     """What one run directory says.
 
@@ -34,7 +36,7 @@ class Record:
         reason: why, where it says nothing.
         evaluations: (step, measures), steps increasing.
         losses: (step, samples, training loss of the batch), at most `SHOWN` of them.
-        noise: pairs (mean over workers of ||g_w||^2, ||g||^2), where they were measured.
+        noise: (measurements, 2): mean over workers of ||g_w||^2, and ||g||^2, in order.
         step_seconds: seconds a step by phase, the mean over the run; of rank 0.
         facts: the first line of the trace: engine, ranks, hosts, versions.
     """
@@ -45,7 +47,7 @@ class Record:
     reason: str = ""
     evaluations: tuple[tuple[int, Mapping[str, float]], ...] = ()
     losses: tuple[tuple[int, int, float], ...] = ()
-    noise: tuple[tuple[float, float], ...] = ()
+    noise: np.ndarray = field(default_factory=lambda: np.empty((0, 2)))
     steps: int = 0
     step_seconds: Mapping[str, float] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -88,7 +90,7 @@ def read_run(path: Path, run: Run, cell: Cell, target: Target, failure: Mapping[
     seconds = {phase: float(total) / steps for phase, total in result.get("seconds", {}).items()} if steps else {}
     record = Record(
         run, cell, _outcome(result, target, lines.evaluations), "", tuple(lines.evaluations), tuple(lines.losses),
-        tuple(lines.noise), steps, seconds, lines.facts,
+        np.array(lines.noise, float).reshape(-1, 2), steps, seconds, lines.facts,
     )  # fmt: skip
     return record
 

@@ -68,6 +68,12 @@ class Folder:
         with self._writing():
             _write(self.path / "study.yaml", study.to_yaml())
 
+    def strangers(self, plan: Plan) -> tuple[str, ...]:
+        """Run directories here that the plan does not know: of another study, or of seeds that were taken out."""
+        known = {run.place for run in plan.runs}
+        found = (trace.parent.relative_to(self.path) for trace in self.path.glob("**/seed-*/trace.jsonl"))
+        return tuple(sorted(str(place) for place in found if str(place) not in known))
+
     def result(self, run: Run) -> dict[str, Any] | None:
         """result.json of a run that has ended; None where there is none, or it cannot be read."""
         try:

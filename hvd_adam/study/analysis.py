@@ -1,0 +1,319 @@
+"""From records to everything that a report says: frozen values, which pages and sentences only write down."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from hvd_adam.config import Target
+from hvd_adam.errors import HvdAdamError
+from hvd_adam.study.collect import CENSORED, DIVERGED, REACHED, Record, collect
+from hvd_adam.study.config import StudyConfig
+from hvd_adam.study.contrast import Model
+from hvd_adam.study.estimate import Estimate
+from hvd_adam.study.folder import Folder
+from hvd_adam.study.hyperbola import Hyperbola, hyperbola
+from hvd_adam.study.linearity import Linear, linearity
+from hvd_adam.study.lognormal import rows
+from hvd_adam.study.passage import Passage, cells
+from hvd_adam.study.plan import Cell, Plan, plan
+from hvd_adam.study.reach import Reach, reach
+from hvd_adam.study.slope import Stretch, slope, stretches
+from hvd_adam.study.survival import Curve, curve
+from hvd_adam.theory.elbow import Range, elbow
+from hvd_adam.theory.noise import NoiseScale, noise_scale
+
+SCALE_KEYS = frozenset({"workers", "local_batch", "global_batch", "accumulation", "ranks"})
+PHASES = ("data", "forward", "backward", "wait", "step")
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """One cell: its runs, and what they say of the target.
+
+    Attributes:
+        records: one for each seed, whatever became of it.
+        passages: of the runs that say something.
+        reach: shares and typical steps; None where no run says anything.
+        curve: share of runs that have not met the target, against steps.
+        lower_bound: where no run reached: the fewest steps after which a run had not met the target.
+        noise: the gradient noise scale over the second half of its runs; None where it was not measured.
+    """
+
+    cell: Cell
+    records: tuple[Record, ...]
+    passages: tuple[Passage, ...]
+    reach: Reach | None
+    curve: Curve | None
+    lower_bound: float | None
+    noise: NoiseScale | None
+
+    @property
+    def outcomes(self) -> Counter[str]:
+        """Runs by outcome."""
+        return Counter(record.outcome for record in self.records)
+
+    @property
+    def step_seconds(self) -> dict[str, tuple[float, ...]]:
+        """Seconds a step by phase, one value for each run that has any."""
+        found = [record.step_seconds for record in self.records if record.step_seconds]
+        return {phase: tuple(one.get(phase, 0.0) for one in found) for phase in PHASES} if found else {}
+
+
+@dataclass(frozen=True)
+class Series:
+    """Cells that differ in their scale alone: workers, local batch, global batch, ranks.
+
+    Attributes:
+        label: what they share and other series do not; empty where there is one series.
+        axis: "batch"; "workers" where all cells have one batch: the negative control.
+        linear: slope, tests and range; None where it cannot be had, and `why_not` says why.
+        ideal: samples that the pooled start of the linear range needs: the ideal line is ideal / batch.
+        after: slope over the cells from the end of the linear range on; None where there are not two.
+        predicted: the elbow that the noise scale predicts, in samples, from the cell that knows it best.
+    """
+
+    label: str
+    axis: str
+    cells: tuple[CellResult, ...]
+    linear: Linear | None = None
+    stretches: tuple[Stretch, ...] = ()
+    ideal: Estimate | None = None
+    after: Estimate | None = None
+    hyperbola: Hyperbola | None = None
+    why_not: str = ""
+
+    @property
+    def passages(self) -> tuple[Passage, ...]:
+        """Of all cells, `batch` being the position on the axis."""
+        return tuple(on_axis(passage, self.axis) for cell in self.cells for passage in cell.passages)
+
+    def position(self, cell: Cell) -> int:
+        """Where a cell lies on the axis."""
+        return cell.batch if self.axis == "batch" else cell.workers
+
+    @property
+    def noise(self) -> CellResult | None:
+        """The cell that knows the noise scale best: the narrowest interval on a log scale."""
+        known = [cell for cell in self.cells if cell.noise and cell.noise.scale.low > 0]
+        return min(known, key=lambda cell: _width(cell.noise), default=None)
+
+    @property
+    def predicted(self) -> Range | None:
+        """Where T(s) = 2 T(infinity) is expected, in samples."""
+        best = self.noise
+        return elbow(best.noise.scale) if best and best.noise else None
+
+    @property
+    def reached(self) -> int:
+        """Runs that reached the target."""
+        return sum(passage.reached for cell in self.cells for passage in cell.passages)
+
+
+@dataclass(frozen=True)
+class Picks:
+    """How the learning rate of a cell was picked.
+
+    Attributes:
+        tried: for each factor of the base lr: runs that reached, runs made, geometric mean of the steps of those that
+            reached (nan: none).
+        picked: the factor; None while it is open.
+    """
+
+    group: str
+    batch: int
+    tried: Mapping[float, tuple[int, int, float]]
+    picked: float | None
+
+    @property
+    def at_edge(self) -> bool:
+        """The best lies at an end of what was tried: a better one may lie beyond."""
+        return self.picked in (min(self.tried), max(self.tried))
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A whole study.
+
+    Attributes:
+        series: for the study's first target.
+        others: for each further target, its series.
+        strangers: run directories in the folder that the study does not plan.
+    """
+
+    study: StudyConfig
+    place: str
+    plan: Plan
+    target: Target
+    series: tuple[Series, ...]
+    others: tuple[tuple[Target, tuple[Series, ...]], ...]
+    picks: tuple[Picks, ...]
+    records: tuple[Record, ...]
+    strangers: tuple[str, ...]
+
+    @property
+    def outcomes(self) -> Counter[str]:
+        """Runs by outcome, those that pick learning rates left out."""
+        return Counter(record.outcome for record in self.records if not record.cell.tunes)
+
+    @property
+    def cells(self) -> tuple[CellResult, ...]:
+        """Of all series."""
+        return tuple(cell for one in self.series for cell in one.cells)
+
+
+def analyse(folder: Folder) -> Analysis:
+    """Reads a study's folder and works out all that there is to say.
+
+    Raises:
+        ConfigError: the folder holds no study.
+    """
+    study = folder.study()
+    picked = folder.read("picks.json")
+    made = plan(study, picked)
+    records = tuple(collect(study, made, folder))
+    first, *others = study.targets
+    tuned = study.lr.tune is not None
+    return Analysis(
+        study,
+        str(folder.path),
+        made,
+        first,
+        all_series(records, first, tuned),
+        tuple((target, all_series(records, target, tuned)) for target in others),
+        tuple(_picks(records, first, picked)),
+        records,
+        folder.strangers(made),
+    )
+
+
+def all_series(records: Sequence[Record], target: Target, tuned: bool) -> tuple[Series, ...]:
+    """The series of a study, in the order of its grid."""
+    grouped: dict[str, list[Record]] = {}
+    for record in records:
+        if not record.cell.tunes:
+            shared = {k: v for k, v in record.cell.setting.items() if k not in SCALE_KEYS}
+            label = ", ".join(f"{key} {_said(value)}" for key, value in shared.items())
+            grouped.setdefault(label, []).append(record)
+    return tuple(_series(label, runs, target, tuned) for label, runs in grouped.items())
+
+
+def on_axis(passage: Passage, axis: str) -> Passage:
+    """The passage with its place on the axis as batch."""
+    return passage if axis == "batch" else replace(passage, batch=passage.workers)
+
+
+def _series(label: str, records: Sequence[Record], target: Target, tuned: bool) -> Series:
+    by_cell: dict[str, list[Record]] = {}
+    for record in records:
+        by_cell.setdefault(record.cell.name, []).append(record)
+    batches = {record.cell.batch for record in records}
+    workers = {record.cell.workers for record in records}
+    axis = "workers" if len(batches) == 1 and len(workers) > 1 else "batch"
+    passages = {name: [p for r in runs if (p := r.passage(target)) is not None] for name, runs in by_cell.items()}
+    everything = [passage for runs in passages.values() for passage in runs]
+    reached = {one.cell.name: one for one in reach(everything)} if everything else {}
+    results = [_cell(runs, passages[name], reached.get(runs[0].cell.group)) for name, runs in by_cell.items()]
+    results.sort(key=lambda one: (one.cell.batch, one.cell.workers))
+    bare = Series(label, axis, tuple(results))
+    try:
+        return _fitted(bare, tuned)
+    except HvdAdamError as error:
+        return replace(bare, why_not=f"{error.found}: {error.why}")
+
+
+def _fitted(bare: Series, tuned: bool) -> Series:
+    passages = bare.passages
+    linear = linearity(passages)
+    if tuned:
+        linear = replace(linear, slope=slope(passages, picks="shared"))
+    end = linear.up_to.estimate
+    late = [passage for passage in passages if passage.batch >= end]
+    after = slope(late) if len({passage.batch for passage in late}) > 1 else None
+    curve = hyperbola(passages) if bare.axis == "batch" else None
+    return replace(
+        bare,
+        linear=linear,
+        stretches=tuple(stretches(passages)),
+        ideal=_ideal(passages, linear.start),
+        after=after,
+        hyperbola=curve,
+    )
+
+
+def _ideal(passages: Sequence[Passage], start: tuple[int, ...]) -> Estimate | None:
+    """Samples to the target in the pooled start: exp of the mean of log T + log s over its cells."""
+    if not start:
+        return None
+    counted = cells(passages)
+    weight = np.array([float(cell.batch in start) for cell in counted])
+    weight /= weight.sum()
+    found = Model(rows(passages)).intervals(weight)
+    shift = float(weight @ np.log([cell.batch for cell in counted]))
+    middle, low, high = (float(np.exp(v[0] + shift)) for v in (found.estimate, found.low, found.high))
+    return Estimate(middle, low, high, 0.95, found.n, "geometric mean of samples to the target over the pooled start")
+
+
+def _cell(records: Sequence[Record], passages: Sequence[Passage], reached: Reach | None) -> CellResult:
+    bounds = [passage.low for passage in passages]
+    none = bool(passages) and not any(passage.reached for passage in passages)
+    return CellResult(
+        records[0].cell,
+        tuple(records),
+        tuple(passages),
+        reached,
+        curve(passages) if passages else None,
+        min(bounds) if none else None,
+        _noise(records),
+    )
+
+
+def _noise(records: Sequence[Record]) -> NoiseScale | None:
+    """Over the second half of each run, one seed after the other: a join counts as spread, never as certainty."""
+    cell = records[0].cell
+    halves = [record.noise[len(record.noise) // 2 :] for record in records if record.outcome in (REACHED, CENSORED)]
+    pairs = np.concatenate(halves) if halves else np.empty((0, 2))
+    if cell.workers < 2 or not len(pairs):
+        return None
+    local = cell.batch // cell.workers
+    try:
+        return noise_scale(pairs[:, 0], pairs[:, 1], local_batch=local, workers=cell.workers)
+    except HvdAdamError:
+        return None
+
+
+def _picks(records: Sequence[Record], target: Target, picked: Mapping[str, float]) -> list[Picks]:
+    by_group: dict[str, dict[float, list[Record]]] = {}
+    for record in records:
+        if record.cell.tunes:
+            by_group.setdefault(record.cell.tunes, {}).setdefault(record.cell.factor, []).append(record)
+    found = []
+    for group, by_factor in by_group.items():
+        tried = {factor: _tried(runs, target) for factor, runs in sorted(by_factor.items())}
+        batch = next(iter(by_factor.values()))[0].cell.batch
+        found.append(Picks(group, batch, tried, picked.get(group)))
+    return found
+
+
+def _tried(records: Sequence[Record], target: Target) -> tuple[int, int, float]:
+    passages = [passage for record in records if (passage := record.passage(target)) is not None]
+    steps = [math.log(passage.high) for passage in passages if passage.reached]
+    return len(steps), len(records), math.exp(sum(steps) / len(steps)) if steps else math.nan
+
+
+def _width(noise: NoiseScale | None) -> float:
+    assert noise is not None
+    return noise.scale.high / noise.scale.low
+
+
+def _said(value: object) -> str:
+    if isinstance(value, Mapping):
+        return str(value.get("name") or dict(value))
+    return str(value)
+
+
+__all__ = ["CENSORED", "DIVERGED", "REACHED", "Analysis", "CellResult", "Picks", "Series", "analyse"]

@@ -1,0 +1,38 @@
+"""The pictures of a study, as vectors: what is drawn is also said (alt) and listed (table)."""
+
+from __future__ import annotations
+
+from hvd_adam.study.analysis import Analysis, Series
+from hvd_adam.study.pictures.clock import phases_picture
+from hvd_adam.study.pictures.course import course_pictures, survival_picture
+from hvd_adam.study.pictures.critical import critical_picture
+from hvd_adam.study.pictures.picture import Picture
+from hvd_adam.study.pictures.rates import rates_picture
+from hvd_adam.study.pictures.steps import efficiency_picture, steps_picture
+
+__all__ = ["Picture", "pictures", "pictures_of"]
+
+
+def pictures_of(made: Analysis, series: Series) -> list[Picture]:
+    """All pictures of one series that its runs can fill."""
+    prefix = f"{made.series.index(series) + 1}-" if len(made.series) > 1 else ""
+    target = str(made.target)
+    found: list[Picture | None] = []
+    if any(cell.passages for cell in series.cells):
+        found += [steps_picture(series, target, prefix)]
+        found += (
+            [efficiency_picture(series, prefix)] if series.reached and series.linear and series.axis == "batch" else []
+        )
+        found += [critical_picture(series, prefix) if series.axis == "batch" else None]
+        found += [survival_picture(series, target, prefix)]
+    if any(record.evaluations for cell in series.cells for record in cell.records):
+        found += course_pictures(series, made.target, prefix)
+    found += [phases_picture(series, prefix)]
+    return [picture for picture in found if picture is not None]
+
+
+def pictures(made: Analysis) -> list[Picture]:
+    """All pictures of a study."""
+    found = [picture for series in made.series for picture in pictures_of(made, series)]
+    rates = rates_picture(made.picks)
+    return found + ([rates] if rates else [])

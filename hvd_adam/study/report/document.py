@@ -1,0 +1,238 @@
+"""What a report holds and in which order: the verdict first, then the pictures, then what they rest on."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections import Counter
+from collections.abc import Iterator
+from math import isnan
+
+from hvd_adam.study.analysis import REACHED, Analysis, CellResult, Series
+from hvd_adam.study.collect import AT_START, FAILED, MISSING, UNREADABLE
+from hvd_adam.study.estimate import Estimate
+from hvd_adam.study.figures import count, interval, percent, plural, ratio, seconds, whole
+from hvd_adam.study.pictures import pictures, pictures_of
+from hvd_adam.study.pictures.picture import said
+from hvd_adam.study.pictures.steps import told
+from hvd_adam.study.report.blocks import Block, Code, Folded, Gallery, Heading, Table, Text, Verdict
+from hvd_adam.study.report.method import method
+from hvd_adam.study.verdict import verdict
+
+_LISTED = 200  # runs that a table names one by one
+_FACTS = ("engine", "device", "cpu", "hosts", "threads", "determinism", "code")
+
+
+def document(made: Analysis) -> list[Block]:
+    """All blocks of a study's report."""
+    drawn = pictures(made)
+    hero = next((picture for picture in drawn if picture.name.endswith("steps") and "-" not in picture.name[2:]), None)
+    hero = drawn[0] if drawn and hero is None else hero
+    blocks: list[Block] = [Verdict(str(made.study.name), about(made), verdict(made), hero)]
+    for series in made.series:
+        if series.label:
+            blocks.append(Heading(series.label))
+        shown = [picture for picture in pictures_of(made, series) if hero is None or picture.name != hero.name]
+        blocks += [Gallery(shown)] if shown else []
+    rates = [picture for picture in drawn if picture.name == "learning-rates"]
+    blocks += [Gallery(rates)] if rates else []
+    for series in made.series:
+        blocks += list(_figures(series)) if series.linear else []
+    return [*blocks, *_cells(made), *_left_out(made), *_again(made), *_surroundings(made), *method(made)]
+
+
+def about(made: Analysis) -> str:
+    """What was studied, in a sentence."""
+    study = made.study
+    planned = [cell for cell in made.plan.cells if not cell.refused]
+    targets = ", then ".join(str(target) for target in study.targets)
+    return (
+        f"{plural(sum(made.outcomes.values()), 'run')} in {plural(len(planned), 'cell')} of "
+        f"{plural(len(study.seeds), 'seed')}. Target, fixed beforehand: {targets}. Mode: {study.mode}."
+    )
+
+
+def _figures(series: Series) -> Iterator[Block]:
+    linear, curve, predicted = series.linear, series.hyperbola, series.predicted
+    assert linear is not None
+    rows = [_row(f"slope of log steps on log {series.axis}", linear.slope, ratio)]
+    if series.axis == "batch":
+        rows.append(_row("linear up to batch", linear.up_to, whole))
+        rows += [
+            _row(f"slope from batch {one.start:,} to {one.end:,} ({one.kind})", one.slope, ratio)
+            for one in series.stretches
+        ]
+        if curve is not None and curve.reported:
+            rows += [_row("critical batch B_crit, samples", curve.critical), _row("fewest steps S_min", curve.floor)]
+        if series.noise is not None and series.noise.noise is not None:
+            noise = series.noise.noise
+            how = f"gradient norms of {said(series, series.noise)}, second half of its runs; Fieller's interval"
+            rows.append(
+                (
+                    "gradient noise scale, samples",
+                    count(noise.scale.value),
+                    interval(noise.scale),
+                    f"{noise.steps} steps",
+                    how,
+                )
+            )
+        if predicted is not None:
+            how = "noise scale times 0.3 to 5: where T = 2 T(infinity) was found on problems with a known answer"
+            rows.append(("elbow, predicted, samples", count(predicted.value), interval(predicted), "", how))
+    yield Heading(f"Figures, {series.label}" if series.label else "Figures")
+    yield Table(("figure", "estimate", "95 % interval", "n", "how it was found"), rows, words=frozenset({0, 4}))
+    tests = [linear.from_one, linear.bends] if series.axis == "batch" else [linear.bends]
+    tests += [curve.fits] if curve is not None else []
+    told = [(t.question, _chance(t.p), f"F({t.df[0]:g}, {t.df[1]:g}) = {t.statistic:.3g}", str(t.n)) for t in tests]
+    yield Table(("test", "p", "statistic", "n"), told)
+
+
+def _chance(p: float) -> str:
+    return "unknown" if isnan(p) else f"{p:.2g}" if p >= 1e-4 else "below 0.0001"
+
+
+def _row(name: str, found: Estimate, write=count) -> tuple[str, ...]:  # type: ignore[no-untyped-def]
+    ends = "single run" if found.n == 1 else interval(found, write)
+    return name, write(found.estimate), ends, str(found.n), found.method
+
+
+def _cells(made: Analysis) -> Iterator[Block]:
+    yield Heading("Cells")
+    head = (
+        "cell",
+        "workers",
+        "batch",
+        "ranks",
+        "steps to the target",
+        "samples over the start's",
+        "reached",
+        "runs",
+        "not reached",
+    )
+    rows = [_cell(series, cell) for series in made.series for cell in series.cells]
+    refused = [
+        (c.name, whole(c.workers), whole(c.batch), str(c.ranks), "", "", "", "0", f"refused: {c.refused}")
+        for c in made.plan.cells
+        if c.refused
+    ]
+    yield Table(head, [*rows, *refused], words=frozenset({0, 8}))
+
+
+def _cell(series: Series, one: CellResult) -> tuple[str, ...]:
+    cell = one.cell
+    excess = series.linear.excess.get(cell.group) if series.linear else None
+    if one.reach is None:
+        steps = "unknown"
+    elif one.lower_bound is not None:
+        steps = f"more than {whole(one.lower_bound)}"
+    else:
+        steps = f"{count(one.reach.steps.estimate)} ({interval(one.reach.steps)})"
+    rest = ", ".join(f"{number} {kind}" for kind, number in sorted(one.outcomes.items()) if kind != REACHED)
+    share = (
+        f"{percent(one.reach.reached.estimate)} ({interval(one.reach.reached, percent)})" if one.reach else "unknown"
+    )
+    over = "" if excess is None else f"{ratio(excess.estimate)} ({interval(excess, ratio)})"
+    if len(one.records) == 1:
+        steps, over = f"{steps.split(' (')[0]}, single run", over.split(" (")[0]
+    return (
+        cell.name,
+        whole(cell.workers),
+        whole(cell.batch),
+        str(cell.ranks),
+        steps,
+        over,
+        share,
+        str(len(one.records)),
+        rest,
+    )
+
+
+def _left_out(made: Analysis) -> Iterator[Block]:
+    yield Heading("Censored, failed, missing")
+    silent = [record for record in made.records if record.outcome in (AT_START, FAILED, MISSING, UNREADABLE)]
+    rows = [(record.run.place, record.outcome, _first_line(record.reason)) for record in silent]
+    for cell in made.cells:
+        short = [passage for passage in cell.passages if not passage.reached]
+        rows += [(f"{cell.cell.name}/seed-{p.seed}", "diverged" if p.diverged else "censored", told(p)) for p in short]
+    rows += [(place, "left aside", "the study plans no such run") for place in made.strangers]
+    if not rows:
+        yield Text(["None: every planned run has a result and reached the target."])
+        return
+    kinds = Counter(kind for _, kind, _ in rows)
+    yield Text([
+        "A censored run counts as one that needs more steps than its budget had. A diverged run never reaches: it has "
+        "no number of steps, and counts in the share that reaches. Failed, missing and unreadable runs say nothing "
+        "and are in no figure: "
+        + ", ".join(f"{number:,} {kind}" for kind, number in sorted(kinds.items())) + "."
+    ])  # fmt: skip
+    table = Table(("run", "outcome", "why"), rows[:_LISTED], words=frozenset({0, 1, 2}))
+    yield table if len(rows) <= 12 else Folded(f"All {min(len(rows), _LISTED):,} of {len(rows):,} runs", [table])
+
+
+def _first_line(reason: str) -> str:
+    return reason.splitlines()[0] if reason else ""
+
+
+def _again(made: Analysis) -> Iterator[Block]:
+    yield Heading("Run it again")
+    yield Text([
+        "Each run alone, in any folder; the same steps on any number of ranks where determinism is exact. K is a seed. "
+        "Times are those of the ranks in the table: start them with launchers/mpirun -n RANKS -- in front."
+    ])  # fmt: skip
+    lines = [
+        f"hvd-adam train {shlex.quote(made.place)}/{cell.name}/seed-K/config.yaml --run NEW"
+        for cell in made.plan.cells
+        if cell.runs
+    ]
+    yield Code("\n".join(lines[:_LISTED]))
+    yield Text(["The whole study, and this report:"])
+    yield Code(f"hvd-adam study run {shlex.quote(made.place)}/study.yaml --folder NEW\nhvd-adam study report NEW")
+    yield Folded("The study file", [Code(made.study.to_yaml().rstrip())])
+
+
+def _surroundings(made: Analysis) -> Iterator[Block]:
+    yield Heading("Surroundings")
+    found: dict[str, Counter[str]] = {}
+    for record in made.records:
+        versions = record.facts.get("versions", {})
+        facts = {**{key: record.facts.get(key) for key in _FACTS}, **versions}
+        for key, value in facts.items():
+            if value is not None:
+                found.setdefault(key, Counter())[_plain(value)] += 1
+    rows = [
+        (key, value, plural(number, "run")) for key, values in found.items() for value, number in values.most_common(8)
+    ]
+    yield (
+        Table(("fact", "value", "runs"), rows, words=frozenset({0, 1, 2}))
+        if rows
+        else Text(["No run has left a trace."])
+    )
+    settings = _settings(made)
+    if settings:
+        yield Folded(
+            "Environment variables that the runs shared", [Code("\n".join(f"{k}={v}" for k, v in settings.items()))]
+        )
+
+
+def _settings(made: Analysis) -> dict[str, str]:
+    """Variables that all runs shared; those by which Open MPI tells one job from another are of no use to anyone."""
+    several = [
+        record.facts["environment"] for record in made.records if isinstance(record.facts.get("environment"), dict)
+    ]
+    if not several:
+        return {}
+    return {
+        key: str(value) for key, value in sorted(several[0].items()) if all(one.get(key) == value for one in several)
+    }
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(f"{name} x {number}" if number > 1 else str(name) for name, number in Counter(value).items())
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def spent(made: Analysis) -> str:
+    """Time that the runs took, all ranks of a run counted once."""
+    total = sum(sum(record.step_seconds.values()) * record.steps for record in made.records)
+    return seconds(total)

@@ -1,0 +1,249 @@
+"""What a study says, in sentences: the first one is the answer, each figure carries n and an interval."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import inf, isfinite, isnan
+
+from hvd_adam.study.analysis import CENSORED, DIVERGED, REACHED, Analysis, CellResult, Series
+from hvd_adam.study.collect import AT_START, FAILED, MISSING, UNREADABLE
+from hvd_adam.study.estimate import Estimate
+from hvd_adam.study.figures import count, figure, interval, listed, percent, plural, ratio, through, whole
+from hvd_adam.study.linearity import EXCESS
+
+LEAD, PLAIN, WARNING = "lead", "plain", "warning"
+_TOLD = {
+    CENSORED: "ended their budget before the target (censored)",
+    DIVERGED: "diverged",
+    AT_START: "met the target at step 0: they say nothing of scaling",
+    FAILED: "failed",
+    MISSING: "have no result yet",
+    UNREADABLE: "cannot be read",
+}
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """One sentence or two that belong together; `tone` is lead, plain or warning."""
+
+    text: str
+    tone: str = PLAIN
+
+
+def verdict(made: Analysis) -> tuple[Sentence, ...]:
+    """All sentences of a study; the lead of its first series comes first."""
+    found = [sentence for series in made.series for sentence in _of_series(series, str(made.target))]
+    for target, several in made.others:
+        found += [_other(series, str(target)) for series in several]
+    found += list(_tuning(made))
+    found += list(_runs(made))
+    return tuple(found)
+
+
+def place(series: Series, position: float) -> str:
+    """A point of the axis in words: workers with their batch where each worker's share is the same.
+
+    >>> place(series, 256.0)  # doctest: +SKIP
+    '8 workers (batch 256)'
+    """
+    if not isfinite(position):
+        return count(position)
+    if series.axis == "workers":
+        return plural(int(position), "worker")
+    workers = {cell.cell.workers for cell in series.cells if cell.cell.batch == position}
+    if one_local_batch(series) and len(workers) == 1:
+        return f"{plural(workers.pop(), 'worker')} (batch {whole(position)})"
+    return f"batch {whole(position)}"
+
+
+def one_local_batch(series: Series) -> bool:
+    """Whether all cells deal the same share to each worker, so that workers and batch are one axis."""
+    return len({cell.cell.batch / cell.cell.workers for cell in series.cells}) == 1
+
+
+def _of_series(series: Series, target: str) -> Iterator[Sentence]:
+    name = f"{series.label}: " if series.label else ""
+    if series.linear is None:
+        bounds = "; ".join(_bound(cell, series) for cell in series.cells if cell.lower_bound is not None)
+        yield Sentence(
+            f"{name}No slope can be given: {series.why_not}." + (f" {_capital(bounds)}." if bounds else ""), LEAD
+        )
+        return
+    if not series.reached:
+        yield Sentence(
+            f"{name}No run reached {target} within its budget, so neither slope nor critical batch is known.", LEAD
+        )
+        yield Sentence(
+            "Lower bounds: " + "; ".join(_bound(cell, series) for cell in series.cells if cell.lower_bound) + "."
+        )
+        return
+    yield Sentence(name + (_control(series) if series.axis == "workers" else _linear(series)), LEAD)
+    yield from _shape(series)
+    if series.axis == "batch":
+        yield from _critical(series)
+
+
+def _linear(series: Series) -> str:
+    linear = series.linear
+    assert linear is not None
+    last = max(series.position(cell.cell) for cell in series.cells)
+    end = linear.up_to.estimate
+    if isnan(end):
+        return "How far it is linear is not known."
+    if end == last:
+        slope = f"slope {ratio(linear.slope.estimate)}{_ends(linear.slope)}, {_seeds(series)}"
+        return f"Linear up to {place(series, end)}, as far as the study goes: {slope}."
+    if end <= min(linear.start):
+        return f"Not linear beyond {place(series, end)}, where the study begins."
+    where = place(series, end).removesuffix(")")
+    told = f"95 % interval {interval(linear.up_to, whole)}, {_seeds(series)}"
+    return f"Linear up to {where}; {told})." if "(" in where else f"Linear up to {where} ({told})."
+
+
+def _control(series: Series) -> str:
+    linear = series.linear
+    assert linear is not None
+    slope = linear.slope
+    holds = slope.covers(0.0)
+    batch = series.cells[0].cell.batch
+    told = "as it must be: workers that share one batch change nothing" if holds else "and it should hold 0"
+    return (
+        f"Negative control, batch {whole(batch)} in every cell: slope against workers "
+        f"{ratio(slope.estimate)}{_ends(slope)}, {_seeds(series)}; 0 lies {'within' if holds else 'outside'}, {told}."
+    )
+
+
+def _shape(series: Series) -> Iterator[Sentence]:
+    linear = series.linear
+    assert linear is not None
+    if series.axis == "workers":
+        return
+    first, last = series.cells[0].cell, series.cells[-1].cell
+    if linear.up_to.estimate != series.position(last):
+        yield Sentence(
+            f"Over all cells, batch {whole(first.batch)} to {whole(last.batch)}: slope {ratio(linear.slope.estimate)}"
+            f"{_ends(linear.slope)}, n = {linear.slope.n}; -1 would be linear."
+        )
+    fast = [one for one in series.stretches if one.kind == "super-linear"]
+    if fast:
+        told = listed([f"{whole(one.start)} to {whole(one.end)} ({ratio(one.slope.estimate)})" for one in fast])
+        yield Sentence(
+            f"Super-linear from batch {told}: real, not a failure of linearity; "
+            f"intervals hold for all {len(series.stretches)} stretches at once."
+        )
+    after = series.after
+    if after is not None and isfinite(after.estimate) and linear.up_to.estimate < series.position(last):
+        saved = through(after, lambda b: 1 - 2**b)
+        fewer = "fewer" if saved.estimate >= 0 else "more"
+        size = saved if saved.estimate >= 0 else through(saved, lambda share: -share)
+        yield Sentence(
+            f"From {place(series, linear.up_to.estimate)} on, doubling buys {percent(size.estimate)} {fewer} steps "
+            f"({interval(size, percent)}, n = {size.n}); linear would be 50 %."
+        )
+    worst = series.cells[-1]
+    excess = linear.excess.get(worst.cell.group)
+    if excess is not None and isfinite(excess.estimate) and excess.low > EXCESS:
+        yield Sentence(
+            f"At {place(series, series.position(worst.cell))} a run needs {ratio(excess.estimate)} times the samples "
+            f"of the start ({interval(excess, ratio)}, n = {excess.n})."
+        )
+
+
+def _critical(series: Series) -> Iterator[Sentence]:
+    curve = series.hyperbola
+    predicted = series.predicted
+    told = ""
+    if curve is None:
+        told = "No critical batch is given: a hyperbola needs three batches with runs that reach."
+    elif not curve.reported:
+        told = (
+            f"No critical batch is given: the cells contradict a hyperbola "
+            f"(lack of fit, p = {curve.fits.p:.2g}, n = {curve.fits.n})."
+        )
+    elif curve.critical.estimate == inf:
+        told = f"The critical batch lies beyond this study: above {count(curve.critical.low)} (n = {curve.critical.n})."
+    else:
+        told = f"Critical batch {count(curve.critical.estimate)} ({interval(curve.critical)}, n = {curve.critical.n})."
+    if predicted is not None:
+        ends = f"{count(predicted.low)} to {count(predicted.high)}"
+        found = f"predicted {ends} from the gradient noise scale of the same runs"
+        told = f"{told.rstrip('.')}; {found}{_agreement(series)}."
+    yield Sentence(told)
+
+
+def _agreement(series: Series) -> str:
+    curve, predicted = series.hyperbola, series.predicted
+    if curve is None or predicted is None or not curve.reported or not isfinite(curve.critical.estimate):
+        return ""
+    if curve.critical.high < predicted.low or curve.critical.low > predicted.high:
+        return ": the two disagree"
+    return ""
+
+
+def _bound(cell: CellResult, series: Series) -> str:
+    where = place(series, series.position(cell.cell))
+    assert cell.lower_bound is not None
+    return f"{where}, more than {whole(cell.lower_bound)} steps (n = {len(cell.passages)})"
+
+
+def _other(series: Series, target: str) -> Sentence:
+    name = f"{series.label}, " if series.label else ""
+    if series.linear is None or not series.reached:
+        return Sentence(f"For {name}{target}: no slope; {series.reached} runs reached it.")
+    linear = series.linear
+    up_to = "" if isnan(linear.up_to.estimate) else f", linear up to {place(series, linear.up_to.estimate)}"
+    return Sentence(f"For {name}{target}: slope {figure(linear.slope, ratio)}{up_to}.")
+
+
+def _tuning(made: Analysis) -> Iterator[Sentence]:
+    if not made.picks:
+        return
+    yield Sentence(
+        "The learning rate was picked for each batch on seeds of its own. A wrong pick moves all seeds of a cell, "
+        "so the slope's interval rests on the scatter between cells."
+    )
+    edge = [picks.group for picks in made.picks if picks.at_edge]
+    if edge:
+        yield Sentence(
+            f"The best learning rate lies on the edge of its grid in {listed(edge)}: try further out.", WARNING
+        )
+
+
+def _runs(made: Analysis) -> Iterator[Sentence]:
+    outcomes = made.outcomes
+    total = sum(outcomes.values())
+    told = [f"{outcomes[kind]:,} {words}" for kind, words in _TOLD.items() if outcomes[kind]]
+    if told:
+        yield Sentence(
+            f"Of {plural(total, 'run')}, {outcomes[REACHED]:,} reached the target; {'; '.join(told)}.", WARNING
+        )
+    gone = [cell.cell.name for cell in made.cells if cell.records and not cell.passages]
+    if gone:
+        yield Sentence(f"No figure for {listed(gone)}: none of their runs can be used.", WARNING)
+    if len(made.study.seeds) == 1:
+        yield Sentence("Each cell is a single run, so no interval can be given: set seeds: 5.", WARNING)
+    if made.strangers:
+        yield Sentence(
+            f"{plural(len(made.strangers), 'run directory')} here belong to no cell of this study and were left aside: "
+            f"{listed(list(made.strangers), 3)}.".replace("directorys", "directories"),
+            WARNING,
+        )
+    for warning in made.plan.warnings:
+        if not warning.startswith("one seed"):
+            yield Sentence(f"{_capital(warning)}.", WARNING)
+
+
+def _ends(found: Estimate) -> str:
+    return f" ({100 * found.level:g} % interval {interval(found, ratio)})"
+
+
+def _seeds(series: Series) -> str:
+    numbers = sorted({len(cell.passages) for cell in series.cells})
+    if numbers == [1]:
+        return "a single run in each cell"
+    return f"{numbers[0]} seeds a cell" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]} seeds a cell"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
