@@ -13,13 +13,11 @@ from hvd_adam.config import Target
 from hvd_adam.errors import HvdAdamError
 from hvd_adam.study.collect import CENSORED, DIVERGED, REACHED, Record, collect
 from hvd_adam.study.config import StudyConfig
-from hvd_adam.study.contrast import Model
 from hvd_adam.study.estimate import Estimate
 from hvd_adam.study.folder import Folder
 from hvd_adam.study.hyperbola import Hyperbola, hyperbola
-from hvd_adam.study.linearity import Linear, linearity
-from hvd_adam.study.lognormal import rows
-from hvd_adam.study.passage import Passage, cells
+from hvd_adam.study.linearity import Linear, ideal, linearity
+from hvd_adam.study.passage import Passage
 from hvd_adam.study.plan import Cell, Plan, plan
 from hvd_adam.study.reach import Reach, reach
 from hvd_adam.study.slope import Stretch, slope, stretches
@@ -239,23 +237,10 @@ def _fitted(bare: Series, tuned: bool) -> Series:
         bare,
         linear=linear,
         stretches=tuple(stretches(passages)),
-        ideal=_ideal(passages, linear.start),
+        ideal=ideal(passages),
         after=after,
         hyperbola=curve,
     )
-
-
-def _ideal(passages: Sequence[Passage], start: tuple[int, ...]) -> Estimate | None:
-    """Samples to the target in the pooled start: exp of the mean of log T + log s over its cells."""
-    if not start:
-        return None
-    counted = cells(passages)
-    weight = np.array([float(cell.batch in start) for cell in counted])
-    weight /= weight.sum()
-    found = Model(rows(passages)).intervals(weight)
-    shift = float(weight @ np.log([cell.batch for cell in counted]))
-    middle, low, high = (float(np.exp(v[0] + shift)) for v in (found.estimate, found.low, found.high))
-    return Estimate(middle, low, high, 0.95, found.n, "geometric mean of samples to the target over the pooled start")
 
 
 def _cell(records: Sequence[Record], passages: Sequence[Passage], reached: Reach | None) -> CellResult:

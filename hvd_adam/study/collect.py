@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,7 @@ def read_run(path: Path, run: Run, cell: Cell, target: Target, failure: Mapping[
     try:
         result = json.loads((path / "result.json").read_text())
         lines = _Lines.of(path / "trace.jsonl")
-        lines.check(run, result)
+        lines.check(run, result, target)
     except (OSError, ValueError, KeyError, TypeError) as error:
         return Record(run, cell, UNREADABLE, str(error) or type(error).__name__)
     steps = int(result.get("step", 0))
@@ -104,6 +104,10 @@ def _outcome(result: Mapping[str, Any], target: Target, evaluations: Sequence[tu
     return CENSORED if result.get("status") == "done" else MISSING
 
 
+_OURS, _STEP, _EVALUATION = b'\n{"kind": "', b'\n{"kind": "step"', b'\n{"kind": "eval"'
+_PAIR, _NORM = b'"worker_square": ', b'"grad_norm": '
+
+
 class _Lines:
     """What is kept of a trace: all evaluations, and some of its steps. Most lines are never parsed."""
 
@@ -113,6 +117,7 @@ class _Lines:
         self.losses: list[tuple[int, int, float]] = []
         self.noise: list[tuple[float, float]] = []
         self.last_step = 0
+        self.whole = False
 
     @classmethod
     def of(cls, path: Path) -> _Lines:
@@ -122,28 +127,32 @@ class _Lines:
             ValueError: a line that is not one of ours.
         """
         text = path.read_bytes()
-        rows = text[: text.rfind(b"\n") + 1].splitlines()
-        if not rows:
+        if not text.endswith(b"\n"):
+            text = text[: text.rfind(b"\n") + 1]
+        if not text:
             raise ValueError("the trace is empty")
         lines = cls()
-        lines.facts = _parsed(rows[0], 1)
-        steps = [i for i, row in enumerate(rows) if row.startswith(b'{"kind": "step"')]
-        shown = set(steps[:: max(1, len(steps) // SHOWN)]) | set(steps[-1:])
-        for number, row in enumerate(rows):
-            if number in shown or b'"worker_square"' in row:
-                lines._take_step(_parsed(row, number + 1), number in shown)
-            elif row.startswith(b'{"kind": "eval"'):
-                lines._take_evaluation(_parsed(row, number + 1))
-            elif not row.startswith((b'{"kind": "step"', b'{"kind": "end"', b'{"kind": "start"')):
-                _parsed(row, number + 1)
+        lines.facts = _parsed(text[: text.find(b"\n")])
+        lines.whole = text.startswith(b'{"kind": "end"', text.rfind(b"\n", 0, -1) + 1)
+        if text.count(_OURS) != text.count(b"\n") - 1:
+            _check_every_line(text)
+        for at in _places(text, _EVALUATION):
+            lines._take_evaluation(_parsed(_row(text, at)))
+        for at in _places(text, _PAIR):
+            start = text.rfind(b"\n", 0, at)
+            norm = _number_at(text, text.find(_NORM, start, at) + len(_NORM))
+            lines.noise.append((_number_at(text, at + len(_PAIR)), norm**2))
+        lines._take_losses(text)
         return lines
 
-    def _take_step(self, line: dict[str, Any], shown: bool) -> None:
-        if shown:
+    def _take_losses(self, text: bytes) -> None:
+        """Steps that lie evenly in the file, the first and the last one among them."""
+        last = text.rfind(_STEP)
+        wanted = [last * i // (SHOWN - 1) for i in range(SHOWN)] if last >= 0 else []
+        for at in sorted({text.find(_STEP, place) for place in wanted} - {-1}):
+            line = _parsed(_row(text, at))
             self.losses.append((line["step"], line["samples"], _number(line["loss"])))
-        if "worker_square" in line:
-            self.noise.append((_number(line["worker_square"]), _number(line["grad_norm"]) ** 2))
-        self.last_step = max(self.last_step, line["step"])
+            self.last_step = max(self.last_step, line["step"])
 
     def _take_evaluation(self, line: dict[str, Any]) -> None:
         measures = {k: _number(v) for k, v in line.items() if k not in ("kind", "step", "samples", "seconds")}
@@ -153,7 +162,7 @@ class _Lines:
             )
         self.evaluations.append((line["step"], measures))
 
-    def check(self, run: Run, result: Mapping[str, Any]) -> None:
+    def check(self, run: Run, result: Mapping[str, Any], target: Target) -> None:
         """Raises ValueError where trace, result and plan do not belong together."""
         schema = self.facts.get("schema")
         if schema != SCHEMA:
@@ -162,17 +171,53 @@ class _Lines:
         for what, found in (("trace", self.facts.get("identity")), ("result", result.get("identity"))):
             if found != planned:
                 raise ValueError(f"the {what} belongs to another run ({found}, and not {planned})")
-        if self.last_step > int(result["step"]):
-            raise ValueError(f"the trace goes to step {self.last_step}, the result to {result['step']}: edited?")
+        ended = int(result["step"])
+        if self.last_step > ended:
+            raise ValueError(f"the trace goes to step {self.last_step}, the result to {ended}: edited?")
+        there = result.get("reached", {}).get(str(target))
+        here = target.first_passage(self.evaluations)
+        last = max(self.last_step, self.evaluations[-1][0] if self.evaluations else 0)
+        if not self.whole and here is None and last < ended:
+            raise ValueError(f"the trace is cut short: it ends at step {last}, the run at {ended}")
+        if there is not None and (here is None or list(here) != list(there)):
+            came = "never" if here is None else f"in ({here[0]}, {here[1]}]"
+            raise ValueError(
+                f"by its trace the run met {target} {came}, by its result in ({there[0]}, {there[1]}]: edited?"
+            )
 
 
-def _parsed(row: bytes, number: int) -> dict[str, Any]:
+def _places(text: bytes, words: bytes) -> Iterator[int]:
+    """Where the words stand."""
+    at = text.find(words)
+    while at >= 0:
+        yield at
+        at = text.find(words, at + 1)
+
+
+def _row(text: bytes, before: int) -> bytes:
+    """The line that follows the line break at a place."""
+    return text[before + 1 : text.find(b"\n", before + 1)]
+
+
+def _number_at(text: bytes, at: int) -> float:
+    """The number that stands there, up to the next comma or brace; nan and inf stand in quotes."""
+    end = min(place for place in (text.find(b",", at), text.find(b"}", at)) if place >= 0)
+    return float(text[at:end].strip(b'"'))
+
+
+def _check_every_line(text: bytes) -> None:
+    for number, row in enumerate(text.splitlines(), 1):
+        if not row.startswith(_OURS[1:]):
+            _parsed(row, f"line {number} of the trace")
+
+
+def _parsed(row: bytes, name: str = "a line of the trace") -> dict[str, Any]:
     try:
         line = json.loads(row)
     except ValueError:
-        raise ValueError(f"line {number} of the trace is no JSON: {row[:60]!r}") from None
+        raise ValueError(f"{name} is no JSON: {row[:60]!r}") from None
     if not isinstance(line, dict) or "kind" not in line:
-        raise ValueError(f"line {number} of the trace is none of ours: {row[:60]!r}")
+        raise ValueError(f"{name} is none of ours: {row[:60]!r}")
     return line
 
 

@@ -44,8 +44,13 @@ class Folder:
         """
         file = self.path / "study.yaml"
         if not file.is_file():
+            inside = sorted(study.parent.name for study in self.path.glob("*/study.yaml"))
             raise ConfigError(
-                f"{self.path}", "it holds no study: there is no study.yaml", "give the folder that `study run` made"
+                f"{self.path}",
+                "it holds no study: there is no study.yaml",
+                f"name one of the studies in it: {', '.join(inside[:10])}"
+                if inside
+                else "give the folder that `study run` made",
             )
         return from_plain(config_file.read(file))
 

@@ -10,7 +10,7 @@ from hvd_adam.study.analysis import CENSORED, DIVERGED, REACHED, Analysis, CellR
 from hvd_adam.study.collect import AT_START, FAILED, MISSING, UNREADABLE
 from hvd_adam.study.estimate import Estimate
 from hvd_adam.study.figures import count, figure, interval, listed, percent, plural, ratio, through, whole
-from hvd_adam.study.linearity import EXCESS
+from hvd_adam.study.linearity import EXCESS, percent_fewer
 
 LEAD, PLAIN, WARNING = "lead", "plain", "warning"
 _TOLD = {
@@ -94,7 +94,7 @@ def _linear(series: Series) -> str:
     if end == last:
         slope = f"slope {ratio(linear.slope.estimate)}{_ends(linear.slope)}, {_seeds(series)}"
         return f"Linear up to {place(series, end)}, as far as the study goes: {slope}."
-    if end <= min(linear.start):
+    if end == series.position(series.cells[0].cell):
         return f"Not linear beyond {place(series, end)}, where the study begins."
     where = place(series, end).removesuffix(")")
     told = f"95 % interval {interval(linear.up_to, whole)}, {_seeds(series)}"
@@ -134,7 +134,7 @@ def _shape(series: Series) -> Iterator[Sentence]:
         )
     after = series.after
     if after is not None and isfinite(after.estimate) and linear.up_to.estimate < series.position(last):
-        saved = through(after, lambda b: 1 - 2**b)
+        saved = through(percent_fewer(after), lambda hundredths: hundredths / 100)
         fewer = "fewer" if saved.estimate >= 0 else "more"
         size = saved if saved.estimate >= 0 else through(saved, lambda share: -share)
         yield Sentence(
@@ -239,7 +239,7 @@ def _ends(found: Estimate) -> str:
 
 
 def _seeds(series: Series) -> str:
-    numbers = sorted({len(cell.passages) for cell in series.cells})
+    numbers = sorted({len(cell.passages) for cell in series.cells} - {0})
     if numbers == [1]:
         return "a single run in each cell"
     return f"{numbers[0]} seeds a cell" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]} seeds a cell"

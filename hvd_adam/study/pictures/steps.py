@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from hvd_adam.study.analysis import CellResult, Series
 from hvd_adam.study.estimate import Estimate
-from hvd_adam.study.figures import count, figure, percent, through, whole
-from hvd_adam.study.linearity import EXCESS
+from hvd_adam.study.figures import count, figure, percent, whole
+from hvd_adam.study.linearity import EXCESS, efficiency
 from hvd_adam.study.passage import Passage
 from hvd_adam.study.pictures.canvas import Canvas, Scale, around, width_of
 from hvd_adam.study.pictures.picture import Picture, rows_of, said, ticks
@@ -171,7 +171,7 @@ def _efficiency(series: Series, cell: CellResult) -> Estimate | None:
     found = series.linear.excess.get(cell.cell.group) if series.linear else None
     if found is None or not found.estimate > 0:
         return None
-    return through(found, lambda excess: 1 / excess if excess > 0 else math.inf)
+    return efficiency(found)
 
 
 def _draw_efficiency(

@@ -12,6 +12,7 @@ from hvd_adam.study.analysis import REACHED, Analysis, CellResult, Series
 from hvd_adam.study.collect import AT_START, FAILED, MISSING, UNREADABLE
 from hvd_adam.study.estimate import Estimate
 from hvd_adam.study.figures import count, interval, percent, plural, ratio, seconds, whole
+from hvd_adam.study.linearity import Test
 from hvd_adam.study.pictures import pictures, pictures_of
 from hvd_adam.study.pictures.picture import said
 from hvd_adam.study.pictures.steps import told
@@ -83,8 +84,12 @@ def _figures(series: Series) -> Iterator[Block]:
     yield Table(("figure", "estimate", "95 % interval", "n", "how it was found"), rows, words=frozenset({0, 4}))
     tests = [linear.from_one, linear.bends] if series.axis == "batch" else [linear.bends]
     tests += [curve.fits] if curve is not None else []
-    told = [(t.question, _chance(t.p), f"F({t.df[0]:g}, {t.df[1]:g}) = {t.statistic:.3g}", str(t.n)) for t in tests]
+    told = [(test.question, _chance(test.p), _statistic(test), str(test.n)) for test in tests]
     yield Table(("test", "p", "statistic", "n"), told)
+
+
+def _statistic(test: Test) -> str:
+    return "" if isnan(test.p) else f"F({test.df[0]:g}, {test.df[1]:g}) = {test.statistic:.3g}"
 
 
 def _chance(p: float) -> str:

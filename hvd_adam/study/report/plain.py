@@ -53,7 +53,6 @@ def _series(series: Series) -> dict[str, Any]:
         found |= {
             "slope": figure(linear.slope),
             "linear_up_to": figure(linear.up_to),
-            "start": list(linear.start),
             "ideal_samples": figure(series.ideal) if series.ideal else None,
             "slope_after": figure(series.after) if series.after else None,
             "stretches": [

@@ -1,0 +1,246 @@
+"""A study's report, made of folders whose truth is known: what it says, what it leaves out, and how it looks."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hvd_adam.cli import main
+from tests import browser
+from tests.made_study import hyperbola, make, study_of
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Exit code, standard output and standard error of a command, line breaks of long sentences taken out."""
+
+    def told(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["hvd-adam", *map(str, words)])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        said = capsys.readouterr()
+        return code, re.sub(r"\s+", " ", said.out), said.err
+
+    return told
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(tmp_path_factory.mktemp("made") / "study", study_of())
+
+
+def plain(folder: Path) -> dict:
+    return json.loads((folder / "report.json").read_text())
+
+
+def test_the_verdict_names_range_slope_and_critical_batch_of_a_hyperbola_that_is_known(made: Path, call) -> None:
+    code, said, _ = call("study", "report", made, "--format", "json")
+    assert code == 0 and said.startswith("Linear up to 8 workers (batch 64; 95 % interval")
+    found = plain(made)["series"][0]
+    assert found["hyperbola"]["critical_batch"]["low"] < 400 < found["hyperbola"]["critical_batch"]["high"]
+    assert found["hyperbola"]["fewest_steps"]["low"] < 300 < found["hyperbola"]["fewest_steps"]["high"]
+    assert found["slope"]["n"] == 25 and found["slope"]["low"] < -0.9 < found["slope"]["high"]  # -0.896 on this grid
+    noise = found["cells"][-1]["noise_scale"]
+    assert noise["low"] < 400 < noise["high"]
+    assert found["elbow_predicted"]["low"] < 0.3 * 400 and found["elbow_predicted"]["high"] > 5 * 400
+
+
+def test_every_sentence_with_a_figure_has_its_n_and_its_interval(made: Path, call) -> None:
+    call("study", "report", made, "--format", "json")
+    for sentence in plain(made)["verdict"]:
+        assert re.search(r"\d", sentence["text"])
+        assert re.search(r"n = \d|seeds a cell", sentence["text"]), sentence
+
+
+def test_a_straight_line_is_linear_as_far_as_the_study_goes(tmp_path: Path, call) -> None:
+    folder = make(tmp_path / "s", study_of(), lambda cell, seed: hyperbola(cell, seed, 1e-3, 2e7))
+    _, said, _ = call("study", "report", folder)
+    assert said.startswith("Linear up to 16 workers (batch 128), as far as the study goes: slope -")
+
+
+def test_workers_that_share_one_batch_are_a_negative_control(tmp_path: Path, call) -> None:
+    study = study_of(grid={"workers": [1, 2, 4, 8], "global_batch": [64]})
+
+    def steps(cell, seed):
+        return 500 * math.exp(0.05 * math.sin(7 * seed + cell.workers))
+
+    _, said, _ = call("study", "report", make(tmp_path / "s", study, steps))
+    assert (
+        said.startswith("Negative control, batch 64 in every cell: slope against workers") and "0 lies within" in said
+    )
+
+
+def test_a_target_that_no_run_reached_gives_lower_bounds(tmp_path: Path, call) -> None:
+    folder = make(tmp_path / "s", study_of(budget={"steps": 50}), lambda cell, seed: math.inf)
+    code, said, _ = call("study", "report", folder)
+    assert code == 0 and "No run reached train_loss <= 0.3 within its budget" in said
+    assert "1 worker (batch 8), more than 50 steps (n = 5)" in said
+    page = (folder / "report.html").read_text()
+    assert "more than 50" in page and "nan" not in re.sub(r"<style>.*?</style>", "", page, flags=re.S)
+
+
+def test_runs_that_met_the_target_at_step_0_say_nothing_and_are_named(tmp_path: Path, call) -> None:
+    def steps(cell, seed):
+        return 0 if cell.workers == 16 else hyperbola(cell, seed)
+
+    code, said, _ = call("study", "report", make(tmp_path / "s", study_of(), steps))
+    assert code == 0 and "5 met the target at step 0" in said
+    assert "No figure for workers-16: none of their runs can be used" in said
+
+
+def test_one_seed_gives_single_runs_and_no_interval(tmp_path: Path, call) -> None:
+    folder = make(tmp_path / "s", study_of(seeds=[3]))
+    code, said, _ = call("study", "report", folder)
+    assert code == 0 and "a single run in each cell" in said and "Each cell is a single run" in said
+    assert "single run" in (folder / "report.html").read_text()
+
+
+def test_a_cell_whose_runs_all_failed_is_named_with_the_reason(tmp_path: Path, call) -> None:
+    folder = make(tmp_path / "s", study_of())
+    lines = [
+        {"kind": "failed", "run": f"workers-4/seed-{k}", "reason": "out of memory", "attempt": 2} for k in range(5)
+    ]
+    (folder / "events.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    code, said, _ = call("study", "report", folder)
+    assert code == 0 and "5 failed" in said and "No figure for workers-4" in said
+    assert "out of memory" in (folder / "report.html").read_text()
+
+
+def rewrite(path: Path, change: Callable[[str], str]) -> None:
+    path.write_text(change(path.read_text()))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda text: text[: len(text) // 2], "cut short"),
+        (lambda text: "", "empty"),
+        (lambda text: text.replace('"schema": 1', '"schema": 7'), "schema 7, and this version reads 1"),
+        (lambda text: re.sub(r'"identity": "\w+"', '"identity": "0"', text), "belongs to another run"),
+        (lambda text: text.replace("0.29}", "0.31}"), "edited?"),
+        (lambda text: text.replace('{"kind": "eval"', "evaluated", 1), "line 2 of the trace is no JSON"),
+    ],
+    ids=["cut in mid-line", "empty", "another schema", "another study", "edited", "no JSON"],
+)
+def test_a_trace_that_cannot_be_trusted_is_left_out_and_said_why(change, reason: str, tmp_path: Path, call) -> None:
+    folder = make(tmp_path / "s", study_of(seeds=3))
+    rewrite(folder / "workers-4/seed-1/trace.jsonl", change)
+    code, said, _ = call("study", "report", folder, "--format", "json")
+    assert code == 0 and "1 cannot be read" in said
+    (bad,) = [run for run in plain(folder)["runs"] if run["outcome"] == "unreadable"]
+    assert bad["run"] == "workers-4/seed-1" and reason in bad["reason"]
+
+
+def test_a_trace_cut_after_the_target_was_met_still_counts(tmp_path: Path, call) -> None:
+    folder = make(tmp_path / "s", study_of(seeds=3))
+    rewrite(folder / "workers-4/seed-1/trace.jsonl", lambda text: text[:-15])
+    call("study", "report", folder, "--format", "json")
+    assert {run["outcome"] for run in plain(folder)["runs"]} == {"reached"}
+
+
+def test_nan_in_a_trace_is_no_number_and_never_meets_a_target(tmp_path: Path, call) -> None:
+    folder = make(tmp_path / "s", study_of(seeds=3, budget={"steps": 400}), lambda cell, seed: math.inf)
+    rewrite(
+        folder / "workers-4/seed-1/trace.jsonl", lambda t: re.sub(r'"train_loss": [\d.]+', '"train_loss": "nan"', t)
+    )
+    rewrite(
+        folder / "workers-4/seed-1/result.json", lambda t: t.replace('"ended_by": "steps"', '"ended_by": "diverged"')
+    )
+    code, said, _ = call("study", "report", folder, "--format", "json")
+    assert code == 0 and "1 diverged" in said
+    assert [r["outcome"] for r in plain(folder)["runs"]].count("diverged") == 1
+
+
+def test_runs_of_another_study_in_the_folder_are_left_aside_by_name(tmp_path: Path, call) -> None:
+    folder = make(tmp_path / "s", study_of(seeds=3))
+    make(tmp_path / "other", study_of(grid={"workers": [5, 7]}, seeds=3))
+    (tmp_path / "other/workers-7").rename(folder / "workers-7")
+    code, said, _ = call("study", "report", folder)
+    assert code == 0 and "3 run directories here belong to no cell of this study" in said and "workers-7/seed-0" in said
+
+
+def test_a_folder_of_several_studies_is_refused_and_lists_them(tmp_path: Path, call) -> None:
+    for name in ("one", "two"):
+        make(tmp_path / name, study_of(seeds=1, grid={"workers": [1, 2]}))
+    code, _, err = call("study", "report", tmp_path)
+    assert code == 2 and "It holds no study" in err and "one, two" in err
+
+
+def test_a_report_that_cannot_be_written_is_an_error_of_one_message(made: Path, call) -> None:
+    code, _, err = call("study", "report", made, "--to", "/proc/no/report.html")
+    assert code == 1 and "It cannot be written" in err and "--to" in err
+
+
+def test_the_page_fetches_nothing_holds_no_script_and_stays_small(made: Path, call) -> None:
+    call("study", "report", made)
+    text = (made / "report.html").read_text()
+    assert len(text) < 3_000_000
+    assert not re.search(r"<script|<link(?! rel=\"icon\" href=\"data:)|@import|url\(|\bsrc=|\bonload=", text)
+    assert set(re.findall(r"https?://[^\s\"<)]+", text)) <= {"http://www.w3.org/2000/svg"}
+
+
+def test_every_picture_has_words_for_those_who_do_not_see_it_and_values_on_hover(made: Path, call) -> None:
+    call("study", "report", made, "--figures", made / "figures")
+    text = (made / "report.html").read_text()
+    drawings = re.findall(r"<svg.*?</svg>", text, re.S)
+    assert len(drawings) == 14  # seven pictures, for wide and for narrow pages
+    assert all(re.search(r'role="img" aria-label="[^"]{40,}', one) and "<title>" in one for one in drawings)
+    assert text.count("<figcaption>") == text.count("The numbers") == 7
+    assert len(list((made / "figures").glob("*.svg"))) == 7
+
+
+def test_markdown_and_json_hold_the_same_verdict(made: Path, call) -> None:
+    for form in ("md", "json"):
+        assert call("study", "report", made, "--format", form)[0] == 0
+    lead = plain(made)["verdict"][0]["text"]
+    assert f"**{lead}**" in (made / "report.md").read_text()
+
+
+@pytest.mark.skipif(browser.find() is None, reason=browser.HOW_TO_GET)
+def test_the_page_reads_on_a_phone_and_on_a_desk_in_light_and_dark(made: Path, call) -> None:
+    call("study", "report", made)
+    with browser.Browser(str(browser.find())) as shown:
+        for width in (380, 1400):
+            for dark in (False, True):
+                shown.open(made / "report.html", width, dark)
+                assert shown.faults() == []
+                assert shown.requests() == [(made / "report.html").resolve().as_uri()]
+                assert shown.value("document.documentElement.scrollWidth") <= width
+                assert shown.value(OVERLAPS) == []
+                background = shown.value("getComputedStyle(document.body).backgroundColor")
+                assert (background == "rgb(255, 255, 255)") is not dark
+
+
+# Words in a picture that lie on other words of the same picture, and blocks that stick out of the page.
+OVERLAPS = """(() => {
+  const found = [];
+  document.querySelectorAll('details').forEach(one => { one.open = true; });
+  for (const svg of document.querySelectorAll('svg.picture')) {
+    if (getComputedStyle(svg).display === 'none') continue;
+    const boxes = [...svg.querySelectorAll('text')].map(t => [t.textContent, t.getBoundingClientRect()]);
+    for (let i = 0; i < boxes.length; i++) {
+      const [a, p] = boxes[i];
+      if (p.left < -1 || p.right > innerWidth + 1) found.push(`${a} sticks out`);
+      for (let j = 0; j < i; j++) {
+        const [b, q] = boxes[j];
+        const w = Math.min(p.right, q.right) - Math.max(p.left, q.left);
+        const h = Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top);
+        if (w > 2 && h > 4) found.push(`${a} on ${b}`);
+      }
+    }
+  }
+  for (const box of document.querySelectorAll('h1,h2,h3,p,li,td,th,pre,summary')) {
+    const place = box.getBoundingClientRect();
+    if (place.width > 1 && (place.right > innerWidth + 1 || place.left < -1)) found.push(box.textContent);
+  }
+  return found;
+})()"""
