@@ -185,7 +185,7 @@ def analyse(folder: Folder) -> Analysis:
         tuple((target, all_series(records, target, tuned)) for target in others),
         tuple(_picks(records, first, picked)),
         records,
-        folder.strangers(made),
+        folder.strangers(made.runs),
     )
 
 

@@ -12,7 +12,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -73,9 +73,9 @@ class Folder:
         with self._writing():
             _write(self.path / "study.yaml", study.to_yaml())
 
-    def strangers(self, plan: Plan) -> tuple[str, ...]:
-        """Run directories here that the plan does not know: of another study, or of seeds that were taken out."""
-        known = {run.place for run in plan.runs}
+    def strangers(self, runs: Iterable[Run]) -> tuple[str, ...]:
+        """Run directories here that are none of these: of another study, or of seeds that were taken out."""
+        known = {run.place for run in runs}
         found = (trace.parent.relative_to(self.path) for trace in self.path.glob("**/seed-*/trace.jsonl"))
         return tuple(sorted(str(place) for place in found if str(place) not in known))
 

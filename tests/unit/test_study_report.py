@@ -49,6 +49,9 @@ def test_the_verdict_names_range_slope_and_critical_batch_of_a_hyperbola_that_is
     assert found["hyperbola"]["critical_batch"]["low"] < 400 < found["hyperbola"]["critical_batch"]["high"]
     assert found["hyperbola"]["fewest_steps"]["low"] < 300 < found["hyperbola"]["fewest_steps"]["high"]
     assert found["slope"]["n"] == 25 and found["slope"]["low"] < -0.9 < found["slope"]["high"]  # -0.896 on this grid
+    for cell in found["cells"]:  # steps x batch = samples of the ideal line x excess
+        samples = found["ideal_samples"]["estimate"] * cell["excess"]["estimate"]
+        assert math.isclose(cell["steps"]["estimate"] * cell["batch"], samples, rel_tol=1e-6)
     noise = found["cells"][-1]["noise_scale"]
     assert noise["low"] < 400 < noise["high"]
     assert found["elbow_predicted"]["low"] < 0.3 * 400 and found["elbow_predicted"]["high"] > 5 * 400
