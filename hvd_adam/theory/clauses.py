@@ -10,28 +10,35 @@ import numpy as np
 
 from hvd_adam.theory import germs
 from hvd_adam.theory.bands import Band, band_of
+from hvd_adam.theory.exhibits import Exhibit, fall_of_theta, outside
 from hvd_adam.theory.growth import known
 from hvd_adam.theory.orders import CONSTANT, ONE, Unclear
 from hvd_adam.theory.shapes import Shape
 from hvd_adam.theory.subject import Subject
+from hvd_adam.theory.trees import Tree
 from hvd_adam.theory.trends import chi_settles, ratio_falls
 from hvd_adam.theory.verdict import Clause, Evidence, State, proved
 from hvd_adam.theory.wording import limit_text
 
 HOLDS, VIOLATED, UNDECIDED = State.HOLDS, State.VIOLATED, State.UNDECIDED
 _NOT_TOLD = Evidence("numeric", "algebra does not tell")
-_TOUCH = 1e-15  # rounding of 1 - theta_t where theta_t is close to 1
-_RELATIVE = 1e-9
+_BY_LIMIT = proved("a limit, by algebra")
 
 
 def judge(subject: Subject) -> tuple[Clause, Clause, Clause, Clause]:
     """All four."""
-    return (
-        beta_clause(subject),
-        theta_clause(subject),
-        chi_clause(subject),
-        ratio_clause(subject),
-    )
+    return beta_clause(subject), theta_clause(subject), chi_clause(subject), ratio_clause(subject)
+
+
+def _not_told(number: int) -> Clause:
+    return Clause(number, UNDECIDED, _NOT_TOLD, "algebra does not tell")
+
+
+def _exhibited(number: int, subject: Subject, exhibit: Exhibit) -> Clause:
+    """Violated; undecided where the failure may be rounding alone."""
+    if exhibit.sure:
+        return Clause(number, VIOLATED, proved("exhibited"), exhibit.says, exhibit.first, exhibit.resumes)
+    return Clause(number, UNDECIDED, subject.looked, f"{exhibit.says}, in float64 at least", exhibit.first)
 
 
 def beta_clause(subject: Subject) -> Clause:
@@ -47,16 +54,14 @@ def beta_clause(subject: Subject) -> Clause:
     how = subject.shown(subject.beta_tree, inside, seen)
     if how:
         return Clause(1, HOLDS, proved(how), _largest_beta(subject))
-    limit = known(lambda: band_of(subject.beta_tree, "T" if subject.family else "t"))
-    if subject.look:
-        betas = subject.samples.betas
-        fault = _first_fault(subject, 1, "beta_t", betas, (betas >= 0) & (betas < 1), "[0, 1)")
-        if fault:
-            return fault
+    exhibit = outside(subject.samples, "beta") if subject.look else None
+    if exhibit:
+        return _exhibited(1, subject, exhibit)
+    limit = known(lambda: band_of(subject.beta_tree, subject.variable))
     if limit is not None and reaches_one(limit):
-        return Clause(1, VIOLATED, proved("limit, by algebra"), "beta_t comes arbitrarily close to 1")
+        return Clause(1, VIOLATED, _BY_LIMIT, "beta_t comes arbitrarily close to 1")
     if not subject.look:
-        return Clause(1, UNDECIDED, _NOT_TOLD, "not decided")
+        return _not_told(1)
     betas = subject.samples.betas
     late = betas[subject.samples.index(subject.samples.far / 1000) :]
     settled = betas.max() < 0.9999 and late.max() <= betas.max()
@@ -85,25 +90,23 @@ def theta_clause(subject: Subject) -> Clause:
 
     def seen(first: int) -> bool:
         c = subject.samples.complements[:first]
-        return bool(((c > 0) & (c < 1)).all()) and not _rises(c).any()
+        return bool(((c > 0) & (c < 1)).all() and (np.diff(c) <= 0).all())
 
     tree = subject.complement_tree
     how = subject.shown(tree, lambda shape: inside(shape) and shape.falling, seen)
     if how:
-        limit = known(lambda: band_of(tree, "T" if subject.family else "t"))
-        return Clause(2, HOLDS, proved(how), _theta_text(subject, limit))
+        return Clause(2, HOLDS, proved(how), _theta_text(subject))
     if not subject.look:
-        return Clause(2, UNDECIDED, _NOT_TOLD, "not decided")
+        return _not_told(2)
+    found = [fall_of_theta(subject.samples)]
     if not subject.shown(tree, inside, lambda first: False):
-        c = subject.samples.complements
-        fault = _first_fault(subject, 2, "theta_t", 1 - c, (c > 0) & (c < 1), "(0, 1)")
-        if fault:
-            return fault
-    fall = _first_fall(subject)
-    return fall or Clause(2, HOLDS, subject.looked, "non-decreasing as far as looked")
+        found.insert(0, outside(subject.samples, "theta"))
+    exhibits = sorted((exhibit for exhibit in found if exhibit), key=lambda exhibit: not exhibit.sure)
+    return _exhibited(2, subject, exhibits[0]) if exhibits else Clause(2, HOLDS, subject.looked, "no fall was seen")
 
 
-def _theta_text(subject: Subject, limit: Band | None) -> str:
+def _theta_text(subject: Subject) -> str:
+    limit = known(lambda: band_of(subject.complement_tree, subject.variable))
     if limit is None or not limit.is_point or not limit.low.terms:
         return "non-decreasing"
     c, order = limit.low.lead
@@ -113,89 +116,76 @@ def _theta_text(subject: Subject, limit: Band | None) -> str:
     return "tends to 1"
 
 
-def _rises(c: np.ndarray) -> np.ndarray:
-    """Where 1 - theta_t exceeds the smallest value before it, by more than rounding."""
-    before = np.minimum.accumulate(c)
-    return c - before > _RELATIVE * before + _TOUCH
+def shown_positive(subject: Subject, tree: Tree) -> bool:
+    """A proof that alpha_t, or 1 - theta_t, is > 0 for every t."""
+    values = "alphas" if tree is subject.alpha_tree else "complements"
+    return bool(
+        subject.shown(
+            tree,
+            lambda shape: shape.range.is_positive,
+            lambda first: bool((getattr(subject.samples, values)[:first] > 0).all()),
+        )
+    )
 
 
-def _first_fall(subject: Subject) -> Clause | None:
-    t, c = subject.samples.t, subject.samples.complements
-    rises = np.flatnonzero(_rises(c))
-    if not rises.size:
+def _domain(number: int, subject: Subject) -> tuple[bool, Clause | None]:
+    """Whether alpha_t > 0 and theta_t < 1 are shown for every t; a clause where one visibly fails."""
+    shown = {tree: shown_positive(subject, tree) for tree in (subject.alpha_tree, subject.complement_tree)}
+    if all(shown.values()) or not subject.look:
+        return all(shown.values()), None
+    exhibit = None if shown[subject.alpha_tree] else outside(subject.samples, "alpha")
+    if exhibit is None and not shown[subject.complement_tree]:
+        exhibit = outside(subject.samples, "1 - theta")
+    if exhibit or subject.family:
+        return False, _exhibited(number, subject, exhibit) if exhibit else None
+    return False, _negative(number, "alpha_t", subject.alpha_tree) or _negative(
+        number, "1 - theta_t", subject.complement_tree
+    )
+
+
+def _negative(number: int, name: str, tree: Tree) -> Clause | None:
+    band = known(lambda: band_of(tree))
+    if band is None or band.high.is_zero or band.high.sign > 0:
         return None
-    place = int(rises[0])
-    low = int(np.argmin(c[:place]))
-    steps = np.flatnonzero(np.diff(c) > _RELATIVE * c[:-1] + _TOUCH)
-    resumes = int(t[steps[-1] + 1]) if steps.size and steps[-1] + 2 < subject.samples.dense else None
-    says = f"theta_t falls from {1 - c[low]:.6g} at t = {t[low]:.0f} to {1 - c[place]:.6g} at t = {t[place]:.0f}"
-    return Clause(2, VIOLATED, proved("exhibited"), says, int(t[place]), resumes)
-
-
-def _first_fault(
-    subject: Subject, clause: int, name: str, values: np.ndarray, inside: np.ndarray, domain: str
-) -> Clause | None:
-    """The first step at which beta_t or theta_t is out of its domain."""
-    faults = np.flatnonzero(~inside)
-    if not faults.size:
-        return None
-    t = subject.samples.t
-    first, last = int(t[faults[0]]), int(faults[-1])
-    resumes = int(t[last + 1]) if last + 1 < subject.samples.dense and last + 1 < len(t) else None
-    says = f"{name} = {values[faults[0]]:.6g} at t = {first}, outside {domain}"
-    return Clause(clause, VIOLATED, proved("exhibited"), says, first, resumes)
-
-
-def alpha_fault(subject: Subject, clause: int) -> Clause | None:
-    """The first step at which alpha_t is not positive, though it is positive again later."""
-    if not subject.look:
-        return None
-    alphas, t = subject.samples.alphas, subject.samples.t
-    bad = np.flatnonzero(~(alphas > 0))
-    if not bad.size or (alphas[bad[0] :] == 0).all():
-        return None
-    says = f"alpha_t = {alphas[bad[0]]:.6g} at t = {t[bad[0]]:.0f}, not > 0"
-    return Clause(clause, VIOLATED, proved("exhibited"), says, int(t[bad[0]]))
+    return Clause(number, VIOLATED, _BY_LIMIT, f"{name} < 0 from some t on")
 
 
 def ends_at_zero(subject: Subject) -> int | None:
-    """The first t of a tail of zeros of alpha_t; None where alpha_t stays positive."""
-    if not subject.look or positive_everywhere(subject):
+    """The first t of a tail of zeros of alpha_t, all values before it looked at; None where there is none."""
+    alpha = known(lambda: band_of(subject.alpha_tree))
+    if not subject.look or subject.family or alpha is None or not alpha.high.is_zero:
         return None
-    alphas = subject.samples.alphas
+    alphas = subject.samples.alphas[: subject.samples.dense]
     positive = np.flatnonzero(alphas > 0)
     last = int(positive[-1]) if positive.size else -1
-    return int(subject.samples.t[last + 1]) if last + 1 < len(alphas) and (alphas[last + 1 :] == 0).all() else None
-
-
-def positive_everywhere(subject: Subject) -> str | None:
-    """A proof that alpha_t > 0 for every t."""
-    return subject.shown(
-        subject.alpha_tree,
-        lambda shape: shape.range.is_positive,
-        lambda first: bool((subject.samples.alphas[:first] > 0).all()),
-    )
+    return last + 2 if last + 1 < len(alphas) else None
 
 
 def chi_clause(subject: Subject) -> Clause:
     """3. chi_t = alpha_t / sqrt(1 - theta_t) is almost non-increasing; of a family, chi_1 is bounded as well."""
-    fault = alpha_fault(subject, 3)
+    positive, fault = _domain(3, subject)
     if fault:
         return fault
     chi, start = subject.growth.chi, subject.growth.start
     if chi is not None and grows(chi):
-        return Clause(3, VIOLATED, proved("limit, by algebra"), f"chi_t grows like {limit_text(chi, 't')}")
+        return Clause(3, VIOLATED, _BY_LIMIT, f"chi_t grows like {limit_text(chi, 't')}")
     if start is not None and grows(start):
-        return Clause(3, VIOLATED, proved("limit, by algebra"), f"chi_1 grows with T like {limit_text(start, 'T')}")
-    positive = positive_everywhere(subject) or (ends_at_zero(subject) and "until alpha_t = 0")
-    falling = subject.shown(subject.chi_tree, lambda shape: shape.falling, lambda first: _falls_until(subject, first))
-    settled = falling or (chi is not None and is_almost_falling(chi))
-    if positive and settled and start is not None and is_bounded(start):
-        return Clause(3, HOLDS, proved(falling or "by algebra"), "chi_t never rises" if falling else "chi_t settles")
+        return Clause(3, VIOLATED, _BY_LIMIT, f"chi_1 grows with T like {limit_text(start, 'T')}")
+    gone = ends_at_zero(subject)
+    falling = subject.shown(
+        subject.chi_tree,
+        lambda shape: shape.falling and shape.range.is_nonnegative,
+        lambda first: _falls_until(subject, first),
+    )
+    settled = falling or gone or (chi is not None and is_almost_falling(chi))
+    says = "chi_t never rises" if falling else f"chi_t > 0 until t = {gone}" if gone else "chi_t settles"
+    bounded = start is not None and is_bounded(start)
+    if (positive or falling or gone) and settled and bounded:
+        return Clause(3, HOLDS, proved(falling or "by algebra"), says)
     if not subject.look:
-        return Clause(3, UNDECIDED, _NOT_TOLD, "not decided")
-    holds, says = chi_settles(subject)
-    return Clause(3, HOLDS if holds or (settled and is_bounded(start)) else UNDECIDED, subject.looked, says)
+        return _not_told(3)
+    holds, seen = chi_settles(subject)
+    return Clause(3, HOLDS if holds or (settled and bounded) else UNDECIDED, subject.looked, seen)
 
 
 def _falls_until(subject: Subject, first: int) -> bool:
@@ -205,47 +195,33 @@ def _falls_until(subject: Subject, first: int) -> bool:
 
 def ratio_clause(subject: Subject) -> Clause:
     """4. sum_{t<=T} alpha_t sqrt(1 - theta_t) / (T alpha_T) -> 0; of a family, T alpha_T -> infinity as well."""
-    fault = alpha_fault(subject, 4)
+    positive, fault = _domain(4, subject)
     if fault:
         return fault
-    growth = subject.growth
-    ratio, reach = growth.ratio, growth.reach
-    gone = ends_at_zero(subject)
-    if gone and not subject.family:
-        return Clause(4, VIOLATED, proved("exhibited"), f"alpha_t = 0 from t = {gone} on", gone)
-    if ratio is not None and not vanishes(ratio) and stays_up(ratio):
-        return Clause(4, VIOLATED, proved("limit, by algebra"), _floor_text(subject, ratio))
+    ratio, reach = subject.growth.ratio, subject.growth.reach
+    if reach is not None and reach.high.is_zero:
+        gone = ends_at_zero(subject)
+        return Clause(4, VIOLATED, _BY_LIMIT, f"alpha_t = 0 from t = {gone} on" if gone else "alpha_T = 0", gone)
+    if ratio is not None and stays_up(ratio):
+        return Clause(4, VIOLATED, _BY_LIMIT, _floor_text(subject, ratio))
     if reach is not None and is_bounded(reach):
-        return Clause(4, VIOLATED, proved("limit, by algebra"), f"T alpha_T does not grow: {limit_text(reach, 'T')}")
-    if ratio is not None and reach is not None and vanishes(ratio) and grows(reach):
+        return Clause(4, VIOLATED, _BY_LIMIT, f"T alpha_T does not grow: {limit_text(reach, 'T')}")
+    if ratio is not None and reach is not None and vanishes(ratio) and grows(reach) and (positive or subject.look):
         says = f"the ratio falls like {limit_text(ratio, 'T')}"
-        if positive_everywhere(subject) or gone:
-            return Clause(4, HOLDS, proved("by algebra"), says)
-        if subject.look:
-            return Clause(4, HOLDS, subject.looked, says)
+        return Clause(4, HOLDS, proved("by algebra") if positive else subject.looked, says)
     if not subject.look:
-        return Clause(4, UNDECIDED, _NOT_TOLD, "not decided")
+        return _not_told(4)
     holds, says = ratio_falls(subject)
     return Clause(4, HOLDS if holds else UNDECIDED, subject.looked, says)
 
 
 def _floor_text(subject: Subject, ratio: Band) -> str:
     if ratio.is_point and ratio.low.lead[1].is_constant:
-        value = limit_of_ratio(subject)
+        value = subject.growth.limit
         return f"the ratio tends to {value:.4g}" if value else "the ratio tends to a positive number"
     if grows(ratio):
         return f"the ratio grows like {limit_text(ratio, 'T')}"
     return "the ratio stays away from 0"
-
-
-def limit_of_ratio(subject: Subject) -> float | None:
-    """What clause 4's ratio tends to, where that is a known positive number."""
-    ratio, total = subject.growth.ratio, subject.growth.total
-    if ratio is None or total is None or not ratio.is_point or not ratio.low.terms:
-        return None
-    c, order = ratio.low.lead
-    converges = total.low.lead[1].is_constant  # then its value is not known to the algebra
-    return float(c) if order.is_constant and not converges else None
 
 
 def grows(band: Band) -> bool:

@@ -21,7 +21,7 @@ import numpy as np
 from hvd_adam.algorithms import Algorithm
 from hvd_adam.errors import ConfigError
 from hvd_adam.schedules import BiasCorrected, Constant, Schedule, as_schedule
-from hvd_adam.theory.clauses import judge, limit_of_ratio
+from hvd_adam.theory.clauses import judge
 from hvd_adam.theory.notes import notes_on, notes_on_algorithm
 from hvd_adam.theory.numeric import largest_rise
 from hvd_adam.theory.repair import nearest_repair
@@ -69,13 +69,14 @@ def _subject(alpha: Schedule, beta: Schedule, theta: Schedule, steps: int) -> Su
     return Subject(alpha, beta, theta, whole_steps(steps))
 
 
+@np.errstate(all="ignore")  # what is no number is looked for, and said
 def judged(subject: Subject) -> Verdict:
     """The verdict on a subject, its change included."""
     _check_finite(subject)
     clauses = judge(subject)
     verdict = Verdict(
         str(subject.alpha), str(subject.beta), str(subject.theta), subject.steps, subject.family, clauses,
-        constant=_constant(subject, clauses[2]), bound=_bound(subject), limit=limit_of_ratio(subject),
+        constant=_constant(subject, clauses[2]), bound=_bound(subject), limit=subject.growth.limit,
         rate=rate_text(subject.growth) if clauses[3].holds else "",
     )  # fmt: skip
     repair = None if verdict.holds else nearest_repair(subject, clauses)
@@ -177,5 +178,4 @@ def _bound(subject: Subject) -> Bound | None:
         return None
     place = int(alive[-1])
     t, ratio = float(samples.t[place]), float(samples.ratios[place])
-    with np.errstate(over="ignore"):
-        return Bound(int(t), float(1 / (t * samples.alphas[place])), ratio)
+    return Bound(int(t), float(1 / (t * samples.alphas[place])), ratio)

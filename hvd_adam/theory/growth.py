@@ -60,6 +60,20 @@ class Growth:
         return quotient(self.total, self.reach)
 
     @property
+    def limit(self) -> float | None:
+        """What clause 4's ratio tends to, where that is a positive number that is known."""
+        ratio = self.ratio
+        if ratio is None or not ratio.is_point or not ratio.low.terms or self.converges:
+            return None
+        c, order = ratio.low.lead
+        return float(c) if order.is_constant else None
+
+    @property
+    def converges(self) -> bool:
+        """The sum over all t of alpha_t sqrt(1 - theta_t) is finite: the algebra does not know its value."""
+        return self.total is None or self.total.low.lead[1].is_constant
+
+    @property
     def start(self) -> Band | None:
         """chi_1, as T grows: of a sequence it is just a number."""
         return point(germs.constant(ONE))
@@ -219,6 +233,8 @@ class FamilyGrowth(Growth):
         terms = self.factors[0].times(self.factors[1].to_the(_HALF))
         span, _ = terms.span()
         sums = summed(band_of(terms.steps))
+        if span.is_point:
+            return sums * span * band_of(terms.horizon, "T")
         low = sums.low * span.low
         if span.low.is_zero:  # the first half of a sum that grows like a power has a share that does not vanish
             order = sums.low.lead[1]
@@ -226,6 +242,12 @@ class FamilyGrowth(Growth):
                 raise Unclear
             low = sums.low * terms.span(0.5)[0].low * germs.number(1e-6)
         return Band(low, sums.high * span.high) * band_of(terms.horizon, "T")
+
+    @property
+    def converges(self) -> bool:
+        steps = self.factors and self.factors[0].times(self.factors[1].to_the(_HALF)).steps
+        sums = known(lambda: summed(band_of(steps))) if steps else None
+        return sums is None or sums.low.lead[1].is_constant
 
     def _at(self, tree: Tree, t: Tree) -> Band:
         return band_of(replace(tree, STEP, t), "T")

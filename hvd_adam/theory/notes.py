@@ -17,7 +17,7 @@ def notes_on(subject: Subject, verdict: Verdict) -> tuple[str, ...]:
         found.append(f"alpha_t = 0 beyond t = {verdict.bound.steps}: judged at that last positive value")
     constant = verdict.constant
     if constant and _LARGE <= constant.value < float("inf"):
-        found.append(f"C_0 = {constant.value:.4g}: the bound's constants grow like C_0^2 to C_0^4")
+        found.append("C and C' grow like C_0^2 to C_0^4")
     if subject.family:
         found.append("a schedule knows T: judged as T grows, with constants that hold for every T")
     beta, theta = subject.beta, subject.theta
@@ -30,7 +30,7 @@ def notes_on_algorithm(algorithm: Algorithm) -> tuple[str, ...]:
     """Of what the member does beyond generic Adam."""
     found = []
     if algorithm.eps and algorithm.eps_in == "denominator":
-        found.append(f"epsilon = {algorithm.eps:g} in the denominator is not in the theorem, which has it in v_0")
+        found.append(f"epsilon = {algorithm.eps:g} in the denominator: the theorem has it in v_0")
     if algorithm.amsgrad:
         found.append("AMSGrad's maximum is not in the theorem: its schedules alone are judged")
     if algorithm.weight_decay:

@@ -13,6 +13,7 @@ from hvd_adam.theory.trees import mentions, size_of, tree_of
 
 DENSE = 10**6  # every t up to here
 FAR = 10**12  # the grid reaches at least this far
+_SMALLEST = 1e-290  # below, float64 begins to lose digits
 _BLOCK = 2**15  # steps at a time: fits the cache
 _AFFORDABLE = 80  # nodes of all trees together that can be evaluated DENSE times in a fraction of a second
 _CUTS = 32  # grid intervals a decade
@@ -55,9 +56,8 @@ class Samples:
         if self.far <= self.dense:
             return np.array([self.dense], dtype=np.float64)
         count = math.ceil(_CUTS * math.log10(self.far / self.dense)) + 1
-        points = np.append(np.geomspace(self.dense, self.far, count), [self.dense, self.far, self.steps])
-        points = np.unique(np.floor(points))
-        return points[(points >= self.dense) & (points <= self.far)]
+        points = {*np.floor(np.geomspace(self.dense, self.far, count)), self.dense, self.far, self.steps}
+        return np.array(sorted(p for p in points if self.dense <= p <= self.far), dtype=np.float64)
 
     @cached_property
     def t(self) -> np.ndarray:
@@ -79,10 +79,11 @@ class Samples:
 
     @cached_property
     def chis(self) -> np.ndarray:
-        """chi_t = alpha_t / sqrt(1 - theta_t); nan where it is not a positive number."""
+        """chi_t = alpha_t / sqrt(1 - theta_t); nan where it is no positive number with all its digits."""
         with np.errstate(all="ignore"):
             chi = self.alphas / np.sqrt(self.complements)
-        chi[~(np.isfinite(chi) & (chi > 0))] = np.nan
+        whole = (self.alphas > _SMALLEST) & (self.complements > _SMALLEST) & np.isfinite(chi)
+        chi[~whole] = np.nan
         return chi
 
     def _everywhere(self, schedule: Schedule, complement: bool = False) -> np.ndarray:

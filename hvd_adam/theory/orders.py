@@ -119,7 +119,8 @@ class Order:
     def __mul__(self, other: Order) -> Order:
         fast = dict(self.fast)
         for p, k in other.fast:
-            fast[p] = add(fast[p], k) if p in fast else k
+            before = fast.get(p, ZERO)
+            fast[p] = ZERO if before == -k else add(before, k)
         return Order(
             tuple(sorted(((p, k) for p, k in fast.items() if k != 0), reverse=True)),
             add(self.a, other.a), add(self.b, other.b), add(self.d, other.d), self.little | other.little,

@@ -9,8 +9,8 @@ from hvd_adam.theory.verdict import STATEMENTS, Clause, State, Verdict
 WIDTH = 80
 _INDENT = 10
 _LIMITS = (
-    "Sufficient, not necessary: what fails here may well train, and what holds says nothing of speed on your loss. "
-    "Assumed: A1 f bounded below, A2 L-Lipschitz gradient, A3 unbiased gradients, A4 bounded E|g|^2"
+    "sufficient, not necessary: what fails may well train. Assumed: A1 f bounded below, A2 grad f Lipschitz, "
+    "A3 g unbiased, A4 E|g|^2 bounded, A5 its variance too"
 )
 
 
@@ -21,10 +21,10 @@ def screen(verdict: Verdict, title: str, breaks: str = "") -> str:
         title: what was asked, for instance "adam, lr 0.001".
         breaks: what the loss at hand visibly does to the assumptions.
     """
-    lines = [_cut(f"Will it converge?  {title}, T = {verdict.steps}"), ""]
+    lines = [_cut(f"Will it converge?  {title}, T = {verdict.steps}")]
     for name, text in (("alpha_t", verdict.alpha), ("theta_t", verdict.theta), ("beta_t", verdict.beta)):
         lines.append(_cut(f"  {name:8}{text}"))
-    lines += ["", headline(verdict), ""]
+    lines += ["", headline(verdict)]
     lines.append(f"  {'clause of Corollary 9':50}{'verdict':11}evidence")
     lines += [_row(clause) for clause in verdict.clauses]
     lines.append("")
@@ -35,12 +35,12 @@ def screen(verdict: Verdict, title: str, breaks: str = "") -> str:
         lines += _entry("rate", f"E|grad f(x_tau)| = O({verdict.rate}), tau uniform on 1..T")
     if verdict.bound:
         bound = verdict.bound
-        lines += _entry(
-            "bound",
-            f"at T = {bound.steps}: sqrt({bound.start:.3g} C + {bound.ratio:.3g} C'), Theorem 2; {_constant(verdict)}",
+        said = (
+            f"T = {bound.steps:g}: E|grad f| <= sqrt({bound.start:.3g} C + {bound.ratio:.3g} C'); {_constant(verdict)}"
         )
-    for note in verdict.notes:
-        lines += _entry("note", note)
+        lines += _entry("bound", said)
+    if verdict.notes:
+        lines += _entry("note", "; ".join(verdict.notes))
     lines += _entry("limits", _LIMITS + (f"; {breaks}" if breaks else "") + ".")
     return "\n".join(lines)
 
@@ -85,7 +85,7 @@ def _constant(verdict: Verdict) -> str:
     if constant is None:
         return "C_0 unknown"
     said = f"C_0 = {constant.value:.4g}"
-    return said if constant.evidence.is_proof else f"{said} ({constant.evidence.kind} {constant.evidence.text})"
+    return said if constant.evidence.is_proof else f"{said} (numeric {constant.evidence.text})"
 
 
 def _row(clause: Clause) -> str:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Callable
 
 from hvd_adam.schedules import Schedule
-from hvd_adam.theory.growth import FamilyGrowth, Growth
+from hvd_adam.theory.bands import band_of
+from hvd_adam.theory.germs import Germ
+from hvd_adam.theory.growth import FamilyGrowth, Growth, known
 from hvd_adam.theory.numeric import DENSE, Samples
-from hvd_adam.theory.orders import Unclear
-from hvd_adam.theory.shapes import Shape, shape_of
+from hvd_adam.theory.orders import CONSTANT, Unclear
+from hvd_adam.theory.shapes import Interval, Shape, shape_of
 from hvd_adam.theory.trees import Tree, breakpoints, complement_of, tree_of
 from hvd_adam.theory.verdict import Evidence
 
@@ -35,6 +39,11 @@ class Subject:
     def family(self) -> bool:
         """Whether a schedule knows T."""
         return any(s.needs_horizon for s in (self.alpha, self.beta, self.theta))
+
+    @property
+    def variable(self) -> str:
+        """What runs to infinity."""
+        return "T" if self.family else "t"
 
     @cached_property
     def alpha_tree(self) -> Tree:
@@ -70,9 +79,25 @@ class Subject:
     def shape(self, tree: Tree, first: int = 1) -> Shape | None:
         """The shape for every t >= first; None where it is not known. Of a family: see `shown`."""
         try:
-            return shape_of(tree, first)
+            shape = shape_of(tree, first)
+            return shape if self.family else self._between_ends(tree, first, shape)
         except Unclear:
             return None
+
+    def _between_ends(self, tree: Tree, first: int, shape: Shape) -> Shape:
+        """Tighter: what never rises, or never falls, lies between its value at the start and its limit."""
+        limit = known(lambda: band_of(tree))
+        if limit is None or not limit.is_point or shape.is_constant or not (shape.rising or shape.falling):
+            return shape
+        end, inside, start = limit_of(limit.low), shape.range, shape_of(tree, first, first).range
+        approached = any(not order.is_constant for _, order in limit.low.terms)  # and never reached, being monotone
+        if shape.rising and end <= inside.high:
+            bounds = Interval(max(inside.low, start.low), end, inside.low_open, approached)
+        elif shape.falling and end >= inside.low:
+            bounds = Interval(end, min(inside.high, start.high), approached, inside.high_open)
+        else:
+            return shape
+        return dataclasses.replace(shape, range=bounds)
 
     def shown(self, tree: Tree, test: Callable[[Shape], bool], seen: Callable[[int], bool]) -> str | None:
         """A proof that a tree's shape passes a test; None where there is none.
@@ -117,3 +142,11 @@ class Subject:
         samples = self.samples
         far = samples.far if samples.far > samples.dense else samples.dense
         return Evidence("numeric", f"up to {'T' if self.family else 't'} = {far:.4g}", samples.dense, far)
+
+
+def limit_of(germ: Germ) -> float:
+    """What it tends to, infinities included."""
+    if germ.is_zero or germ.size.against(CONSTANT) < 0:
+        return 0.0
+    c, order = germ.lead
+    return float(c) if order.is_constant else math.copysign(math.inf, c)

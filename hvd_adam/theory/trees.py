@@ -44,7 +44,28 @@ def number(value: float) -> Tree:
 def tree_of(schedule: Schedule) -> Tree:
     """The schedule as a tree."""
     make = _TREES.get(type(schedule))
-    return make(schedule) if make else ("opaque", schedule)
+    return with_progress(make(schedule)) if make else ("opaque", schedule)
+
+
+def with_progress(tree: Tree) -> Tree:
+    """The same with t/T brought together: pi*t/T becomes pi*(t/T), and t/(2*T) becomes (t/T)/2."""
+    if not mentions(tree, "T") or tree[0] == "T":
+        return tree
+    if tree[0] == "piecewise":
+        return ("piecewise", tree[1], tuple(with_progress(piece) for piece in tree[2]))
+    if tree[0] == "left":
+        return ("left", with_progress(tree[1]), tree[2])
+    tree = (tree[0], *(with_progress(part) for part in tree[1:]))
+    if tree[0] == "/" and tree[2][0] == "*" and HORIZON in tree[2]:
+        other = tree[2][2] if tree[2][1] == HORIZON else tree[2][1]
+        return ("/", with_progress(("/", tree[1], HORIZON)), other)
+    if tree[0] == "/" and tree[2] == HORIZON and tree[1][0] == "*":
+        one, two = tree[1][1:]
+        if mentions(two, "t") and not mentions(one, "t"):
+            return ("*", one, with_progress(("/", two, HORIZON)))
+        if mentions(one, "t") and not mentions(two, "t"):
+            return ("*", with_progress(("/", one, HORIZON)), two)
+    return tree
 
 
 def complement_of(tree: Tree) -> Tree:

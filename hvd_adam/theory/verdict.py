@@ -67,7 +67,7 @@ class Clause:
 STATEMENTS = {
     1: "0 <= beta_t <= beta < 1",
     2: "0 < theta_t < 1, non-decreasing",
-    3: "chi_t almost non-increasing",
+    3: "chi_t = alpha_t/sqrt(1-theta_t) almost falling",
     4: "sum alpha_t sqrt(1-theta_t) / (T alpha_T) -> 0",
 }
 
