@@ -32,7 +32,9 @@ def draw(prediction: Prediction, file: str | Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    s = np.geomspace(min(prediction.rows[0].batch, at.low / 30), max(prediction.rows[-1].batch, at.high * 10), 300)
+    s = np.geomspace(
+        min(prediction.rows[0].batch, max(at.low, 1.0) / 30), max(prediction.rows[-1].batch, at.high * 10), 300
+    )
     figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
     low, high = (relative_steps(s, end) for end in (at.low, at.high))
     axes.fill_between(s, low, high, alpha=0.25, label="T(s) / T(infinity), over the elbow's range")

@@ -65,12 +65,12 @@ def relative_steps(s: Any, at: Any) -> Any:
 
 
 def efficiency(s: Any, at: Any) -> Any:
-    """Of a perfect speed-up, the share that is left at s: elbow / (s + elbow).
+    """Of a perfect speed-up, the share that is left at s: elbow / (s + elbow); 1 where the elbow is infinite.
 
     Samples to the target are 1/efficiency times those of the smallest batch; 1/2 at the elbow.
     """
-    at = np.asarray(at, dtype=float)
-    return np.where(np.isinf(at), 1.0, 1.0 / (1.0 + np.asarray(s, dtype=float) / at))
+    at, s = np.asarray(at, dtype=float), np.asarray(s, dtype=float)
+    return np.where(np.isinf(at), 1.0, at / np.where(np.isinf(at), 1.0, s + at))
 
 
 def batch_of(share: float, at: float) -> float:

@@ -78,7 +78,9 @@ def predict(
         raise ConfigError(
             f"{min(workers, default=0)} workers x {worker_batch} samples", "each is at least 1", "raise it"
         )
-    scale = Range(*(float(s_star(end, eps, theta)) for end in sigma))
+    middle = float(s_star(sigma.value, eps, theta))
+    low, high = (middle + (end**2 - sigma.value**2) / eps**2 for end in (sigma.low, sigma.high))  # low may be 0
+    scale = Range(middle, max(0.0, low), high)
     at = elbow(scale, prefactor)
     batches = np.asarray(workers) * worker_batch
     bounds = np.full(len(batches), np.nan)

@@ -10,6 +10,7 @@ import os
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from hvd_adam.errors import ConfigError, RunError
 from hvd_adam.theory.elbow import Range, batch_of, efficiency, elbow, relative_steps, s_star
@@ -149,6 +150,7 @@ def test_s_star_and_the_elbow_by_hand() -> None:
     at = elbow(Range(100.0, 80.0, 120.0), (0.25, 4.0))
     assert at == (pytest.approx(100.0), 20.0, 480.0)
     assert relative_steps(100.0, 100.0) == 2.0  # the elbow is where T(s) = 2 T(infinity)
+    assert efficiency(100.0, 0.0) == 0.0
     assert efficiency(100.0, 100.0) == 0.5 and efficiency(5.0, math.inf) == 1.0
     assert efficiency(batch_of(0.8, 100.0), 100.0) == pytest.approx(0.8)
 
@@ -161,3 +163,17 @@ def test_s_star_and_the_elbow_by_hand() -> None:
 def test_eps_sigma_and_theta_must_be_above_zero(sigma: float, eps: float, theta: float, message: str) -> None:
     with pytest.raises(ConfigError, match=f"Give {message} > 0"):
         s_star(sigma, eps, theta)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_ends_of_the_quotients_interval_solve_fiellers_equation(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    small = 3 + rng.standard_normal(40) * 0.5 + np.linspace(1, 0, 40)
+    large = 2 + 0.9 * (small - 3) + rng.standard_normal(40) * 0.2
+    found = noise_scale(small, large, local_batch=4, workers=4, level=0.9)
+    x = unbiased(small, large, local_batch=4, workers=4)
+    for r in (found.scale.low, found.scale.high):
+        z = x[0] - r * x[1]  # the variance of its mean, from second differences of one series
+        variance = np.sum(np.diff(z, 2) ** 2) / (6 * 38 * 40)
+        assert abs(z.mean()) == pytest.approx(stats.t.ppf(0.95, 38 * 18 / 35) * variance**0.5, rel=1e-9)
+    assert found.scale.low < found.scale.value < found.scale.high

@@ -10,7 +10,12 @@ from pathlib import Path
 import pytest
 
 from hvd_adam.cli import main
+from hvd_adam.errors import ConfigError
+from hvd_adam.probe.outlook import curve, to_plain
+from hvd_adam.probe.picture import draw
 from hvd_adam.theory import theorem17
+from hvd_adam.theory.elbow import Range
+from hvd_adam.theory.prediction import predict
 
 FULL = ["--d", 10, "--alpha", 4, "--lipschitz", 8, "--gradient-bound", 60, "--gap", 90]
 
@@ -119,3 +124,17 @@ def test_predicting_imports_no_torch() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout.endswith("False False\n")
+
+
+def test_an_interval_that_reaches_down_to_0_is_no_mistake() -> None:
+    found = predict(Range(2.0, 0.0, 3.0), 1.0, theta=float("inf"), workers=[1, 2, 4])
+    assert found.s_star == (4.0, 0.0, 9.0) and found.elbow.low == found.pays.low == 0
+    assert found.rows[0].relative.low == 1 and found.rows[0].share.low == 0
+
+
+def test_an_elbow_without_an_upper_end_is_told_and_not_drawn(tmp_path: Path) -> None:
+    found = predict(Range(2.0, 1.0, float("inf")), 1.0, theta=1.0, workers=[1, 2])
+    assert "at least" in curve(found) and "or more" in curve(found)
+    assert json.loads(json.dumps(to_plain(found), allow_nan=False))["elbow"]["high"] is None
+    with pytest.raises(ConfigError, match="Probe longer"):
+        draw(found, tmp_path / "x.svg")

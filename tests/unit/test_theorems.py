@@ -189,6 +189,20 @@ def test_theorem_2s_bound_falls_at_the_polynomial_rate(r: float, s: float) -> No
     assert -late == pytest.approx(rates.polynomial_rate(r, s).power, abs=0.03)
 
 
+def test_on_the_edge_the_bound_carries_a_logarithm() -> None:
+    # r = 1, s = 1/2: bound^2 sqrt(T) = (C + C' eta sqrt(0.3) (log T + 0.577...)) / eta, a straight line in log T
+    constants = theorem2.theorem2(
+        L=1.0, G=1.0, gap=1.0, d=1.0, eps=1e-2, beta=0.5, theta_1=0.7, theta_prime=0.7, C_0=1.0, chi_1=0.05 / 0.3**0.5
+    )
+    t = np.arange(1.0, 10**6 + 1)
+    total = np.cumsum(0.05 * t**-0.5 * np.sqrt(0.3 / t))
+    bound = theorem2.bound(constants, steps=t, alpha_last=0.05 * t**-0.5, total=total)
+    grown = bound**2 * np.sqrt(t) * 0.05
+    rise = (grown[10**6 - 1] - grown[10**4 - 1]) / np.log(100)
+    assert rise == pytest.approx(constants.c_prime * 0.05 * 0.3**0.5, rel=1e-3)
+    assert rates.polynomial_rate(1.0, 0.5) == rates.Rate(0.25, 0.5)  # sqrt(log T) T^(-1/4)
+
+
 def test_constant_theta_leaves_the_floor_of_corollary_7() -> None:
     problem = {"L": 1.0, "G": 1.0, "gap": 1.0, "d": 2.0, "eps": 1e-3}
     constants = theorem2.theorem2(
