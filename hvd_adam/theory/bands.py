@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Callable
 
 from hvd_adam.theory import germs, orders
@@ -69,6 +70,7 @@ _SOME = 0.5  # a positive constant that is not worked out: it only ever multipli
 _UNIT = Band(germs.constant(-ONE), germs.constant(ONE))
 
 
+@lru_cache(maxsize=4096)
 def band_of(tree: Tree, variable: str = "t") -> Band:
     """The band of a tree as `variable` ("t" or "T") grows.
 

@@ -146,7 +146,8 @@ def largest_rise(t: np.ndarray, chi: np.ndarray) -> Largest:
     known = np.flatnonzero(~np.isnan(chi))
     if not known.size:
         return Largest(math.nan, 0, 0)
-    t, chi = t[known], chi[known]
+    if known.size < chi.size:
+        t, chi = t[known], chi[known]
     below = np.minimum.accumulate(chi)
     rises = chi / below
     top = int(np.argmax(rises))

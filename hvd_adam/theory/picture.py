@@ -57,4 +57,7 @@ def _draw_chi(axis: Any, samples: Samples, shown: np.ndarray) -> None:
     axis.loglog(t, below[shown], "--", label="$a_t$")
     axis.loglog(t, constant * below[shown], ":", label=f"$C_0 a_t$, $C_0$ = {constant:.4g}")
     axis.set_ylabel(r"$\chi_t$")
+    low, high = np.nanmin(below), np.nanmax(constant * below)
+    if 0 < low <= high < np.inf:
+        axis.set_ylim(low / 2, high * 2)  # a constant is a line, not the rounding of one
     axis.legend()

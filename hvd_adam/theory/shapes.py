@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Callable
 
 import numpy as np
@@ -116,6 +117,7 @@ class Shape:
 _FLAT = Interval(0.0, 0.0)
 
 
+@lru_cache(maxsize=4096)
 def shape_of(tree: Tree, first: float, last: float = _INF, horizon: float = 1.0, progress: float = 1.0) -> Shape:
     """The shape on first <= t <= last, for every T >= horizon where T occurs, and t <= progress * T.
 

@@ -122,8 +122,11 @@ class Subject:
         return None
 
     def _passes(self, tree: Tree, test: Callable[[Shape], bool], first: int) -> bool:
-        shape = self.shape(tree, first)
-        return shape is not None and test(shape)
+        try:
+            shape = shape_of(tree, first)
+            return test(shape) or test(self._between_ends(tree, first, shape))
+        except Unclear:
+            return False
 
     def _shown_for_every_horizon(self, tree: Tree, test: Callable[[Shape], bool]) -> str | None:
         horizon = 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from fractions import Fraction
 
@@ -19,6 +20,7 @@ from hvd_adam.theory.orders import CONSTANT, Order, Unclear, exact
 from hvd_adam.theory.shapes import shape_of
 from hvd_adam.theory.trees import tree_of
 
+EXAMPLES = 5000 if os.environ.get("HVD_ADAM_CAMPAIGN") else 200
 EXPRESSIONS = [
     "0.1/t^0.35", "1 - (1 - 0.5/t)", "sqrt(t + 1) - sqrt(t)", "(t^4 + 1)^0.5 - t^2", "log(t + 1) - log(t)",
     "1/log(t + 2)^2 + 3/t", "exp(-0.3*log(t))", "exp(1/t) - 1", "1 - cos(1/t)", "cos(pi*(1 - 1/t)) + 1",
@@ -125,3 +127,36 @@ def test_shapes_bound_every_value_and_know_its_direction(schedule, first):
         assert (np.diff(values) <= slack[1:]).all()
     if shape.range.is_positive:
         assert (values >= 0).all()
+
+
+constants = st.sampled_from(["t", "t", "1", "2", "0.5", "3", "0.7", "1.4"])
+algebraic = st.recursive(
+    constants,
+    lambda inner: st.one_of(
+        st.tuples(inner, st.sampled_from("+-*/"), inner).map(lambda x: f"({x[0]}{x[1]}{x[2]})"),
+        st.tuples(inner, st.sampled_from(["2", "0.5", "(1/3)", "0.35", "-1"])).map(lambda x: f"({x[0]})^({x[1]})"),
+        st.tuples(st.sampled_from(["sqrt", "log", "cos"]), inner).map(lambda x: f"{x[0]}({x[1]})"),
+        st.tuples(st.sampled_from(["min", "max"]), inner, inner).map(lambda x: f"{x[0]}({x[1]}, {x[2]})"),
+    ),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(text=algebraic)
+def test_bands_hold_the_value_far_out(text):
+    """At t = 10^300 in 1,500 digits: the leading terms are right to the slowest correction, one over log log t."""
+    try:
+        band = band_of(tree_of(parse(text)))
+        ends = [germ.lead for germ in (band.low, band.high)]
+    except (ConfigError, Unclear):
+        return
+    with mpmath.workdps(1500):
+        t = mpmath.mpf(10) ** 300 + 7
+        found = value(text, t)
+        low, high = (
+            (mpmath.mpf(c) if isinstance(c, float) else _number(c)) * value_of_order(order, t) for c, order in ends
+        )
+        slack = mpmath.mpf(0.4) * max(abs(low), abs(high))
+        assert not isinstance(found, mpmath.mpc)
+        assert low - slack <= found <= high + slack
