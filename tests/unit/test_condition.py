@@ -7,9 +7,11 @@ import math
 import numpy as np
 import pytest
 
-from hvd_adam.algorithms import named
+from hvd_adam.algorithms import MEMBERS, named
 from hvd_adam.schedules import LinearWarmup, PolynomialTheta, Power
 from hvd_adam.theory.condition import check, check_algorithm
+from hvd_adam.theory.report import headline
+from hvd_adam.theory.verdict import State
 
 
 @pytest.mark.parametrize(
@@ -80,3 +82,45 @@ def test_warmup_holds_with_a_constant_of_its_length_and_a_warning():
     assert verdict.holds and verdict.is_proved
     assert verdict.constant.value == pytest.approx(400.0)  # chi_t rises from 1/400 of a constant
     assert any("C_0^4" in note for note in verdict.notes)
+
+
+def test_what_only_numbers_support_is_never_called_proved():
+    """log log log leaves the algebra; the ratio falls like T^-0.5 up to it."""
+    verdict = check(alpha="0.1/(sqrt(t)*log(log(log(t + 20))))", beta=0.9, theta="1 - 0.5/t")
+    clause = verdict.clauses[3]
+    assert clause.holds and clause.evidence.kind == "numeric" and clause.evidence.far >= 10**12
+    assert verdict.holds and not verdict.is_proved
+    assert headline(verdict).startswith("HOLDS AS FAR AS LOOKED")
+
+
+@pytest.mark.parametrize(
+    "alpha",
+    ["0.1/(t*log(log(log(t + 20))))", "0.1*(1 + cos(t))/sqrt(t)", "0.1*t^(-0.5 + 0.1*cos(t))"],
+)
+def test_numbers_alone_never_make_a_violation(alpha):
+    """Each of these fails clause 3 or 4, and no step of theirs shows it."""
+    states = {c.state for c in check(alpha=alpha, beta=0.9, theta="1 - 0.5/t").clauses if c.evidence.kind == "numeric"}
+    assert State.UNDECIDED in states and State.VIOLATED not in states
+
+
+@pytest.mark.parametrize(
+    ("alpha", "beta", "theta", "changes"),
+    [
+        ("0.1/sqrt(t)", 0.9, 0.999, {"theta_t": "1 - 0.001/sqrt(t)"}),
+        (Power(0.1, 0.35), 0.9, PolynomialTheta(0.5, 0.71), {"theta_t": "1 - 0.5/t^0.7"}),  # r <= 2 s
+        (Power(0.1, 1.0), 0.9, PolynomialTheta(0.5, 1.0), {"alpha_t": "0.1/sqrt(t)"}),  # s < 1
+        ("0.1/sqrt(t)", "1 - 1/(t + 1)", "1 - 0.5/t", {"beta_t": "max(0, min(1 - 1/(t + 1), 0.99))"}),
+        ("0.1/sqrt(t)", 0.9, "1 - 2/t", {"theta_t": "1 - 2/max(t, 3)"}),
+    ],
+)
+def test_the_change_is_the_smallest_that_passes_and_passes_when_it_is_made(alpha, beta, theta, changes):
+    verdict = check(alpha=alpha, beta=beta, theta=theta)
+    assert dict(verdict.repair.changes) == changes
+    made = {"alpha": alpha, "beta": beta, "theta": theta, **{name[:-2]: text for name, text in changes.items()}}
+    assert check(**made).is_proved
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_every_member_that_fails_is_told_a_change(name):
+    verdict = check_algorithm(named(name), 1000)
+    assert verdict.holds or verdict.repair is not None

@@ -6,6 +6,7 @@ HVD_ADAM_CAMPAIGN=1 takes the whole corpus; a part of it stands here for all.
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,8 @@ def gap(schedule: Any, t: np.ndarray) -> np.ndarray:
         return LONG(a["alpha"]) / np.maximum(t, a.get("start", 1)) ** LONG(a["exponent"])
     if isinstance(schedule, dict) and "horizon_theta" in schedule:
         return np.full(t.shape, LONG(schedule["horizon_theta"]["theta"]) / LONG(STEPS))
+    if isinstance(schedule, str) and re.fullmatch(r"1 - [^-+]*", schedule):
+        return value(schedule.removeprefix("1 - "), t)
     return 1 - value(schedule, t)
 
 
