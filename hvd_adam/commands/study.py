@@ -109,6 +109,7 @@ def study_status(folder: str) -> None:
     from hvd_adam.study.folder import Folder
     from hvd_adam.study.plan import plan
     from hvd_adam.study.tables import Standing, status_table
+    from hvd_adam.study.warnings import large_batches
 
     place = Folder(Path(folder))
     made = plan(place.study(), place.read("picks.json"))
@@ -116,7 +117,8 @@ def study_status(folder: str) -> None:
     console.print(status_table(made, standing, failures))
     holder = place.holder()
     console.print(f"{standing.left(made):,} of {len(made.runs):,} runs left; {holder or 'nobody'} works on it")
-    for warning in made.warnings:
+    large = large_batches(made.cells, place.train_size(made.runs))
+    for warning in dict.fromkeys((*made.warnings, *([large] if large else []))):
         console.print(f"note: {warning}")
     for run, failure in failures.items():
         console.print(f"\nfailed: {run}, attempt {failure.get('attempt')}, {place.path / 'workers'} may say more")

@@ -13,7 +13,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -86,6 +86,13 @@ class Folder:
         except (OSError, ValueError):
             return None
         return facts if isinstance(facts, dict) else None
+
+    def train_size(self, runs: Iterable[Run]) -> int:
+        """Training samples of the study's task, as the first trace there is tells; 0 where none does, or no end."""
+        for run in runs:
+            with suppress(OSError, ValueError), (self.of(run) / "trace.jsonl").open(encoding="utf-8") as file:
+                return int(json.loads(file.readline()).get("train_size", 0))
+        return 0
 
     def is_finished(self, run: Run) -> bool:
         """It has a result that another attempt would not change: it is done, or it has diverged."""

@@ -285,7 +285,14 @@ class _Trainer:
         kept = cut_back(self.path / "trace.jsonl", self.start)
         trace = Trace(self.path / "trace.jsonl")
         if not kept:
-            trace.write("start", schema=SCHEMA, steps=self.steps, target=self.task.target, **facts)
+            trace.write(
+                "start",
+                schema=SCHEMA,
+                steps=self.steps,
+                target=self.task.target,
+                train_size=self.task.train_size,
+                **facts,
+            )
         return trace
 
     def _announce(self) -> None:
