@@ -1,4 +1,4 @@
-# make demo      trains digits on two ranks and shows what came of it
+# make demo      runs a scaling study of digits, 1 to 8 workers, and says what came of it
 # make test      runs all tests
 # make lint      ruff, import contracts, shellcheck, types
 # make setup     [GPU=1] [TORCH_INDEX=URL] [TORCH_VERSION=2.15.0] [MPI=pypi|site|/path/to/mpicc] [JOBS=4]
@@ -34,7 +34,8 @@ tools:
 	@'$(PYTHON)' -m bootstrap $(arguments) --extra dev
 
 demo: setup
-	@launchers/mpirun -n 2 -- hvd-adam train configs/digits.yaml
+	@$(bin)/hvd-adam study run configs/studies/digits.yaml
+	@$(bin)/hvd-adam study status runs/digits
 
 test: setup
 	@$(bin)/python -m pytest tests/unit

@@ -26,8 +26,6 @@ def study() -> None:
 @click.option("--timing/--no-timing", default=True, help="Time a few steps of each cell, where none are recorded.")
 def study_plan(config: str, overrides: tuple[str, ...], folder: str | None, timing: bool) -> None:
     """Show what CONFIG would run, and what it costs at most; nothing is run."""
-    from rich.console import Console
-
     from hvd_adam.study import costs
     from hvd_adam.study.config import load
     from hvd_adam.study.continuing import refuse_other
@@ -44,7 +42,7 @@ def study_plan(config: str, overrides: tuple[str, ...], folder: str | None, timi
             found = costs.estimate(made_of, made, place, executor)
     else:
         found = costs.costs(made_of, made, costs.recorded(made, place))
-    console = Console(soft_wrap=True)
+    console = _console()
     console.print(plan_table(found))
     console.print(f"{sum(cost.runs for cost in found):,} runs; at most {_total(found)}; runs end at their targets:")
     for target in made_of.targets:
@@ -104,8 +102,6 @@ def study_run(config: str, overrides: tuple[str, ...], folder: str | None, cores
 @click.argument("folder")
 def study_status(folder: str) -> None:
     """Show how far the study in FOLDER is."""
-    from rich.console import Console
-
     from hvd_adam.study.folder import Folder
     from hvd_adam.study.plan import plan
     from hvd_adam.study.tables import Standing, status_table
@@ -113,7 +109,7 @@ def study_status(folder: str) -> None:
 
     place = Folder(Path(folder))
     made = plan(place.study(), place.read("picks.json"))
-    console, standing, failures = Console(soft_wrap=True), Standing(place), place.failures()
+    console, standing, failures = _console(), Standing(place), place.failures()
     console.print(status_table(made, standing, failures))
     holder = place.holder()
     console.print(f"{standing.left(made):,} of {len(made.runs):,} runs left; {holder or 'nobody'} works on it")
@@ -127,6 +123,13 @@ def study_status(folder: str) -> None:
 
 for _command in COMMANDS:
     study.add_command(_command)
+
+
+def _console() -> Any:
+    """The terminal; into a file or a pipe, tables are not squeezed to the width of one that is not there."""
+    from rich.console import Console
+
+    return Console(soft_wrap=True) if sys.stdout.isatty() else Console(soft_wrap=True, width=160)
 
 
 def _place(name: str | None, folder: str | None) -> Any:

@@ -223,7 +223,9 @@ def _said(value: Any) -> str:
     text = str(value).lower() if isinstance(value, bool) else str(value)
     if _SIMPLE.match(text):
         return text
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
+    name = value.get("name") if isinstance(value, dict) else None
+    mark = hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
+    return f"{name}-{mark}" if isinstance(name, str) and _SIMPLE.match(name) else mark
 
 
 def _count(document: Mapping[str, Any], key: str, default: int) -> int:

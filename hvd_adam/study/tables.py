@@ -16,7 +16,7 @@ def plan_table(found: Sequence[Cost]) -> Any:
 
     table = Table(box=None, pad_edge=False)
     for title in ("cell", "workers", "batch", "ranks", "steps at most", "runs", "ms a step", "node-hours at most"):
-        table.add_column(title, justify="left" if title == "cell" else "right")
+        table.add_column(title, justify="left" if title == "cell" else "right", no_wrap=title == "cell")
     for cost in found:
         cell = cost.cell
         table.add_row(
@@ -56,7 +56,7 @@ def status_table(made: Plan, standing: Standing, failures: Mapping[str, Mapping[
 
     table = Table(box=None, pad_edge=False)
     for title in ("cell", "done", "of", "reached", "diverged", "steps", "failed"):
-        table.add_column(title, justify="left" if title in ("cell", "failed") else "right")
+        table.add_column(title, justify="left" if title in ("cell", "failed") else "right", no_wrap=title == "cell")
     for cell in (*made.tuning, *made.cells):
         done = [result for run in cell.runs if (result := standing.finished(run)) is not None]
         steps = sorted(int(result["step"]) for result in done if result.get("ended_by") == "target")

@@ -48,6 +48,7 @@ def test_the_same_file_gives_the_plan_that_is_stored_beside_it() -> None:
         ({"workers": 4, "algorithm.lr": 0.01}, "workers-4_lr-0.01"),
         ({"task.model": "mlp", "check.model": True}, "task.model-mlp_check.model-true"),  # short names would clash
         ({"algorithm.lr": "0.5/sqrt(t)"}, "lr-f7a81031"),  # printf '"0.5/sqrt(t)"' | sha256sum
+        ({"algorithm": {"name": "adam"}}, "algorithm-adam-f95eafff"),  # printf '{"name": "adam"}' | sha256sum
         ({"x": None}, "x-None"),
     ],
 )
