@@ -29,6 +29,15 @@ def main() -> None:
     if world.rank == 0:
         threading.Thread(target=_read, args=(orders,), daemon=True).start()
         _answer({"ready": True, "ranks": world.size})
+    try:
+        _work(orders, world)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())  # ends all ranks, where there are more
+        sys.stderr.flush()
+        os._exit(1)  # an orderly end would wait for the thread that reads
+
+
+def _work(orders: queue.Queue[bytes], world: Any) -> None:
     while True:
         mine = orders.get() if world.rank == 0 else b""
         order = json.loads(world.allgather_bytes(mine)[0])
