@@ -25,6 +25,16 @@ class Ended:
     seconds: float = 0.0
 
 
+def in_one_line(reason: str) -> str:
+    """The first line of a reason, and of an error in three parts also why.
+
+    >>> in_one_line("lr: -1.\\n  It must be positive.\\n  Say lr: 0.1.")
+    'lr: -1. It must be positive.'
+    """
+    first, *more = reason.splitlines() or ["it ended without a result"]
+    return f"{first} {more[0].strip()}" if more and more[0].startswith("  ") else first
+
+
 class Executor(Protocol):
     """Carries runs: here, or on a cluster."""
 

@@ -7,7 +7,7 @@ import time
 from types import TracebackType
 from typing import Any
 
-from hvd_adam.study.execute import Ended
+from hvd_adam.study.execute import Ended, in_one_line
 from hvd_adam.study.folder import Folder
 from hvd_adam.study.plan import Plan
 from hvd_adam.study.tables import Standing, status_table
@@ -60,6 +60,7 @@ class Progress:
         told = {"target": "reached its targets", "diverged": "diverged", "": "ended"}
         came = told.get(result.get("ended_by", ""), "ended its budget")
         if not result:
-            came = f"failed: {(ended.failed or 'it ended without a result').splitlines()[0]}"
+            came = f"failed: {in_one_line(ended.failed)}"
         clock = time.monotonic() - self.started
-        return f"{clock:6.1f} s  {ended.run.place}: {came}, step {result.get('step', 0):,}; {left} runs left"
+        at = f", step {result['step']:,}" if "step" in result else ""
+        return f"{clock:6.1f} s  {ended.run.place}: {came}{at}; {left:,} runs left"

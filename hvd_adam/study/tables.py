@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hvd_adam.study.costs import Cost
+from hvd_adam.study.execute import in_one_line
 from hvd_adam.study.folder import Folder
 from hvd_adam.study.plan import ENDLESS, Plan, Run
 
@@ -69,6 +70,6 @@ def status_table(made: Plan, standing: Standing, failures: Mapping[str, Mapping[
             str(len(steps)),
             str(diverged) if diverged else "",
             f"{steps[0]:,} to {steps[-1]:,}" if steps else "",
-            f"{len(failed)}: {str(failed[0].get('reason', '')).splitlines()[0]}" if failed else "",
+            f"{len(failed)}: {in_one_line(str(failed[0].get('reason', '')))}" if failed else "",
         )
     return table
