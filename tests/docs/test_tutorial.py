@@ -1,4 +1,4 @@
-"""The tutorial's files, as they stand there, in a folder of their own: the task trains, and the study can be planned."""
+"""The tutorial's files, as they stand there, in a folder of their own: the task trains, the study plans."""
 
 from __future__ import annotations
 
