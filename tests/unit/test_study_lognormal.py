@@ -2,13 +2,14 @@
 
 from math import inf
 
+import mpmath
 import numpy as np
 import pandas
 import pytest
 from lifelines import LogNormalAFTFitter
 
 from hvd_adam.study.contrast import Model
-from hvd_adam.study.lognormal import fit
+from hvd_adam.study.lognormal import _interval, fit
 from hvd_adam.study.passage import Passage
 from hvd_adam.study.sample import Sample, sample
 from hvd_adam.study.slope import line
@@ -86,6 +87,19 @@ def test_estimates_are_those_of_lifelines():
     theirs = other.params_["mu_"][["Intercept", "x"]]
     np.testing.assert_allclose(found.coefficients[0], theirs, rtol=1e-6)
     np.testing.assert_allclose(np.log(found.sigma[0]), other.params_["sigma_"]["Intercept"], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(-3, 4), (7.9, 8.1), (-8.1, -7.9), (30, 31), (-39, -38), (35, inf), (-inf, -35)]
+)
+def test_far_out_in_either_tail_the_likelihood_keeps_its_digits(low, high):
+    log_p, up, down = _interval(np.array([high]), np.array([low]))
+    with mpmath.workdps(80):
+        a, b = (mpmath.ncdf(v) if v < 0 else 1 - mpmath.ncdf(-v) for v in (low, high))
+        whole = mpmath.ncdf(-low) - mpmath.ncdf(-high) if low > 0 else b - a
+        assert log_p[0] == pytest.approx(float(mpmath.log(whole)), rel=1e-11)
+        for end, found in ((high, up[0]), (low, down[0])):
+            assert found == pytest.approx(float(mpmath.npdf(end) / whole) if np.isfinite(end) else 0, rel=1e-9)
 
 
 def exact(seeds=3, cells=6):

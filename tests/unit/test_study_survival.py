@@ -104,6 +104,11 @@ def test_a_diverged_run_stays_at_risk_for_ever_and_a_censored_one_does_not():
     diverged = [*reached, Passage("c", 1, 1, 9, 12, inf, diverged=True)]
     np.testing.assert_allclose(curve(censored).surviving, [3 / 4, 3 / 8, 0])
     np.testing.assert_allclose(curve(diverged).surviving, [3 / 4, 1 / 2, 1 / 4])
+    # Greenwood by hand: 1 of 4 at risk, then 1 of 3, then 1 of 2
+    variance = np.cumsum([1 / (4 * 3), 1 / (3 * 2), 1 / (2 * 1)])
+    s = np.array([3 / 4, 1 / 2, 1 / 4])
+    low = s ** np.exp(1.959964 * np.sqrt(variance) / -np.log(s))
+    np.testing.assert_allclose(curve(diverged).low, low, rtol=1e-5)
     assert curve(diverged).quantile(0.5) == (15, 20) and curve(diverged).quantile(0.9) == (inf, inf)
 
 

@@ -137,6 +137,8 @@ def test_the_noise_is_objected_to_where_it_is_not_as_assumed():
     assert not goodness(runs(lambda j: 0.2 * rng.normal(size=10))).doubtful
     assert goodness(runs(lambda j: 0.2 * rng.exponential(size=10) ** 2)).normal < 0.01
     assert goodness(runs(lambda j: (0.02 if j < 3 else 0.5) * rng.normal(size=10))).equal < 0.01
+    coarse = [passages(s.runs) for s in studies(Kind(grid=0.25, censored=0.5, seeds=10), 20, 5)]
+    assert sum(goodness(study).normal < 0.05 for study in coarse) <= 3
     one_each = [Passage(f"c{j}", 16 + j, 1, 0, 5, 6) for j in range(4)]
     assert str(goodness(one_each)).startswith("not checked")
 
