@@ -176,8 +176,8 @@ def test_the_slope_over_inverted_criteria_is_that_of_their_roots():
     ("runs", "target", "text"),
     [
         ([Endpoint(100, 1.0)], 1.0, "one horizon"),
-        ([Endpoint(100, 0.0), Endpoint(200, 1.0)], 1.0, "not above 0"),
-        ([Endpoint(100, 2.0), Endpoint(200, 1.0)], 0.0, "not above 0"),
+        ([Endpoint(100, 0.0), Endpoint(200, 1.0)], 1.0, "criteria: 0.0"),
+        ([Endpoint(100, 2.0), Endpoint(200, -1.0), Endpoint(200, -1.0)], 1.0, "criteria: -1.0"),
     ],
 )
 def test_criteria_that_cannot_be_inverted_say_why(runs, target, text):
