@@ -70,14 +70,22 @@ def _fixed_share(size: int, wanted: int) -> np.ndarray:
 
 
 def running_mean(values: list[tuple[int, float]]) -> float:
-    """Mean over steps of what was seen at some of them, by the trapezoid rule; steps increasing.
+    """Mean over the points that T steps start from, (1/T) sum_{t <= T} ||grad f(x_t)||, as Theorem 17 bounds it.
 
-    >>> running_mean([(0, 4.0), (2, 2.0), (6, 2.0)])
-    2.3333333333333335
+    An evaluation at step t sees x_{t+1}. Between evaluations the value is taken to be a straight line: exact where each
+    step is evaluated.
+
+    Args:
+        values: (step, value), steps increasing; the last step is T. Before the first one, the value is taken as constant.
+
+    >>> running_mean([(0, 4.0), (2, 2.0), (6, 2.0)])  # 4, 3, 2, 2, 2, 2
+    2.5
     """
-    (first, value), *later = values
-    total, before = value * first, (first, value)
+    (first, start), *later = values
+    total, before = start * first, (first, start)
     for step, value in later:
         total += (step - before[0]) * (value + before[1]) / 2
         before = (step, value)
-    return total / before[0] if before[0] else value
+    steps, end = before
+    # the trapezoid counts half of both ends, the sum all of the first and none of the last
+    return (total + (start - end) / 2) / steps if steps else start

@@ -43,8 +43,10 @@ def test_a_target_has_one_bound(bounds: dict[str, float]) -> None:
         from_plain({"until": [{"measure": "loss", **bounds}]})
 
 
-def test_the_running_mean_of_a_line_is_its_middle() -> None:
-    assert running_mean([(t, 10.0 - t) for t in (0, 1, 3, 4, 8)]) == pytest.approx(6.0)
+def test_the_running_mean_is_over_the_points_that_steps_start_from() -> None:
+    assert running_mean([(t, 10.0 - t) for t in (0, 1, 3, 4, 8)]) == pytest.approx(sum(range(3, 11)) / 8)
+    norms = [math.exp(-t / 3) + 0.1 * math.sin(t) for t in range(41)]
+    assert running_mean(list(enumerate(norms))) == pytest.approx(sum(norms[:40]) / 40, rel=1e-12)
     assert running_mean([(2, 5.0), (4, 5.0)]) == 5.0
     assert running_mean([(0, 7.0)]) == 7.0
 
