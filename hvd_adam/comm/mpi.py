@@ -8,10 +8,11 @@ from typing import Any, Sequence
 import numpy as np
 import torch
 
-from hvd_adam.comm.mpi_home import name_mpi_home
+from hvd_adam.comm.mpi_home import name_mpi_home, yield_while_idle
 from hvd_adam.comm.placement import device_for
 
 name_mpi_home()  # the import below opens MPI
+yield_while_idle()
 
 from mpi4py import MPI  # noqa: E402
 

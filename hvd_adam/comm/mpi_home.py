@@ -33,6 +33,14 @@ def name_mpi_home() -> None:
         os.environ[_NAME] = str(prefix)
 
 
+def yield_while_idle() -> None:
+    """Makes Open MPI give up the core while it waits, as the launchers do; what a user has set stays.
+
+    Horovod's background thread waits inside MPI all the time, and would take a core from the compute.
+    """
+    os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
+
+
 def _loaded_libmpi() -> set[Path]:
     """The files of this name that are mapped into this process, links followed."""
     try:

@@ -82,3 +82,12 @@ def test_srun_without_a_common_pmi_is_refused_with_the_flag_to_give(tmp_path: Pa
     assert done.returncode == 1
     assert "srun was asked for 4 ranks, and this rank sees a job of 1" in done.stderr
     assert "srun --mpi=pmix" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("theirs", "found"), [({}, "1"), ({"OMPI_MCA_mpi_yield_when_idle": "0"}, "0")])
+def test_open_mpi_is_told_to_yield_while_idle_unless_the_user_has_said(
+    theirs: dict[str, str], found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mpi_home.os, "environ", theirs)
+    mpi_home.yield_while_idle()
+    assert theirs["OMPI_MCA_mpi_yield_when_idle"] == found
