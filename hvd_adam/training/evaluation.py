@@ -72,11 +72,10 @@ def _fixed_share(size: int, wanted: int) -> np.ndarray:
 def running_mean(values: list[tuple[int, float]]) -> float:
     """Mean over the points that T steps start from, (1/T) sum_{t <= T} ||grad f(x_t)||, as Theorem 17 bounds it.
 
-    An evaluation at step t sees x_{t+1}. Between evaluations the value is taken to be a straight line: exact where each
-    step is evaluated.
+    An evaluation at step t sees x_{t+1}. Between evaluations the value is taken to go in a straight line.
 
     Args:
-        values: (step, value), steps increasing; the last step is T. Before the first one, the value is taken as constant.
+        values: (step, value), steps increasing, T the last; before the first one the value is taken as constant.
 
     >>> running_mean([(0, 4.0), (2, 2.0), (6, 2.0)])  # 4, 3, 2, 2, 2, 2
     2.5
