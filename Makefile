@@ -35,7 +35,7 @@ tools:
 
 demo: setup
 	@$(bin)/hvd-adam study run configs/studies/digits.yaml
-	@$(bin)/hvd-adam study status runs/digits
+	@$(bin)/hvd-adam study report runs/digits
 
 test: setup
 	@$(bin)/python -m pytest tests/unit
