@@ -6,12 +6,15 @@ import math
 from typing import Any, NamedTuple
 
 from hvd_adam import config_file
+from hvd_adam.config import from_plain, to_plain
 from hvd_adam.probe.findings import Findings
 
 BELOW, ABOVE = 8, 2  # the grid reaches from elbow.low / 8 to 2 x elbow.high
 MOST_CELLS = 14  # 1 to 8,192 workers
 SHARE = 10  # of the training samples, the largest batch is at most one in so many
-LEFT_TO_STUDY = ("name", "workers", "local_batch", "steps", "epochs", "seed", "evaluate", "checkpoint", "noise_every")
+# a study sets these itself, or has a default of its own
+LEFT_TO_STUDY = {"name", "workers", "local_batch", "steps", "epochs", "seed", "evaluate", "checkpoint", "noise_every"}
+LEFT_TO_STUDY |= {"sampling", "determinism", "until", "max_seconds"}
 
 
 class Grid(NamedTuple):
@@ -47,8 +50,12 @@ def suggest(findings: Findings) -> Grid:
 def study_yaml(findings: Findings) -> str:
     """The study file; its target is the loss, or for a stream without end the gradient norm, that the probe came to."""
     measured, grid = findings.measured, suggest(findings)
-    base: dict[str, Any] = {key: value for key, value in measured.config.items() if key not in LEFT_TO_STUDY}
-    base = {key: value for key, value in base.items() if value not in (None, [])}
+    usual = to_plain(from_plain({}))
+    base: dict[str, Any] = {
+        key: value
+        for key, value in measured.config.items()
+        if key not in LEFT_TO_STUDY and value is not None and (key == "task" or value != usual.get(key))
+    }
     base["local_batch"] = grid.local_batch
     if measured.train_size:
         target = {"measure": "train_loss", "at_most": _round(findings.late.loss)}
