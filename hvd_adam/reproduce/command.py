@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import importlib
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Callable
@@ -28,22 +30,29 @@ def run_reproduction(name: str, quick: bool, folder: str | None, say: Callable[[
     path = Path(folder or f"runs/reproduce/{name}{'-quick' if quick else ''}")
     module = importlib.import_module(f"hvd_adam.reproduce.{name.replace('-', '_')}")
     begun = time.monotonic()
-    try:
+    with _written(path):
         path.mkdir(parents=True, exist_ok=True)
-        report = module.reproduce(path, quick, f"hvd-adam reproduce {name}{' --quick' if quick else ''}")
-        if quick:
-            report.statements = [_undecided(one) for one in report.statements]
-        report.seconds = round(time.monotonic() - begun, 1)
+    report = module.reproduce(path, quick, f"hvd-adam reproduce {name}{' --quick' if quick else ''}")
+    if quick:
+        report.statements = [_undecided(one) for one in report.statements]
+    report.seconds = round(time.monotonic() - begun, 1)
+    with _written(path):
         report.save(path)
+    say(report.verdict_text())
+    say(f"  written to {path}")
+    return report.exit_code
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise RunError(
             f"folder {path}",
             f"it cannot be written: {error.strerror or error}",
             "name one that you may write with --run",
         ) from error
-    say(report.verdict_text())
-    say(f"  written to {path}")
-    return report.exit_code
 
 
 def _undecided(statement: Statement) -> Statement:

@@ -54,7 +54,7 @@ def _section(report: Report, folder: str) -> str:
     lines += [f"* {rule}" for rule in dict.fromkeys(statement.rule for statement in report.statements)]
     for table in report.tables:
         lines += ["", *_table(table)]
-    return "\n".join([*lines, "", f"Took {report.seconds:.0f} s of wall time on two shared cores, a single run.", ""])
+    return "\n".join([*lines, ""])
 
 
 def _protocol(text: str) -> list[str]:

@@ -40,4 +40,6 @@ class Points:
 
 
 def _text(key: dict[str, Any]) -> str:
-    return json.dumps(key, sort_keys=True)
+    """1 and 1.0 are the same key."""
+    plain = {name: float(value) if isinstance(value, int) else value for name, value in key.items()}
+    return json.dumps(plain, sort_keys=True)

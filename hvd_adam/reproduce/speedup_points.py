@@ -89,7 +89,8 @@ def criterion(setting: Setting, s: int, horizon: int, seeds: list[int]) -> np.nd
 
 
 def _search(setting: Setting, s: int, guess: float, runs: int, key: dict[str, Any]) -> dict[str, Any]:
-    entropy = np.random.SeedSequence(list(repr(sorted(key.items())).encode()))
+    named = sorted((name, float(number)) for name, number in key.items())
+    entropy = np.random.SeedSequence(list(repr(named).encode()))
     seeds = iter(entropy.generate_state(20_000, np.uint64) >> np.uint64(2))
 
     def once(horizon: int, count: int) -> np.ndarray:

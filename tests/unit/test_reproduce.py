@@ -199,7 +199,7 @@ def test_a_quick_reproduction_leaves_data_picture_verdict_and_command(tmp_path):
     said: list[str] = []
     code = run_reproduction("figure-4", True, str(tmp_path / "f4"), said.append)
     left = {path.name for path in (tmp_path / "f4").iterdir()}
-    assert left == {"result.json", "figure-4.svg", "verdict.txt", "command"}
+    assert left == {"result.json", "figure-4.svg", "verdict.txt", "command", "points.jsonl"}
     report = load(tmp_path / "f4" / "result.json")
     assert code == report.exit_code != 5  # few runs refute nothing
     assert report.statements[0].claim in said[0]
