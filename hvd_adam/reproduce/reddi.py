@@ -60,7 +60,7 @@ def reproduce(folder: Path, quick: bool, command: str) -> Report:
     report.pictures = [
         (
             "reddi.svg",
-            "x_t, median over seeds; for Adam and AMSGrad a band from the lowest to the highest seed. The optimum is -1.",
+            "x_t, median over seeds; for Adam and AMSGrad a band from lowest to highest seed. The optimum is -1.",
         )
     ]
     report.data = {
