@@ -55,16 +55,16 @@ def beta_clause(subject: Subject) -> Clause:
     if how:
         return Clause(1, HOLDS, proved(how), _largest_beta(subject))
     exhibit = outside(subject.samples, "beta") if subject.look else None
-    if exhibit:
+    if exhibit and exhibit.sure:
         return _exhibited(1, subject, exhibit)
     limit = known(lambda: band_of(subject.beta_tree, subject.variable))
     if limit is not None and reaches_one(limit):
         return Clause(1, VIOLATED, _BY_LIMIT, "beta_t comes arbitrarily close to 1")
-    if not subject.look:
-        return _not_told(1)
+    if exhibit or not subject.look:
+        return _exhibited(1, subject, exhibit) if exhibit else _not_told(1)
     betas = subject.samples.betas
-    late = betas[subject.samples.index(subject.samples.far / 1000) :]
-    settled = betas.max() < 0.9999 and late.max() <= betas.max()
+    late = subject.samples.index(subject.samples.far / 1000)
+    settled = betas.max() < 0.9999 and 1 - betas.max() > 0.9 * (1 - betas[: late + 1].max())
     return Clause(1, HOLDS if settled else UNDECIDED, subject.looked, f"beta_t <= {betas.max():.6g}")
 
 
@@ -136,11 +136,11 @@ def _domain(number: int, subject: Subject) -> tuple[bool, Clause | None]:
     exhibit = None if shown[subject.alpha_tree] else outside(subject.samples, "alpha")
     if exhibit is None and not shown[subject.complement_tree]:
         exhibit = outside(subject.samples, "1 - theta")
-    if exhibit or subject.family:
-        return False, _exhibited(number, subject, exhibit) if exhibit else None
-    return False, _negative(number, "alpha_t", subject.alpha_tree) or _negative(
-        number, "1 - theta_t", subject.complement_tree
-    )
+    fault = _exhibited(number, subject, exhibit) if exhibit else None
+    if subject.family or (exhibit and exhibit.sure):
+        return False, fault
+    negative = _negative(number, "alpha_t", subject.alpha_tree)
+    return False, negative or _negative(number, "1 - theta_t", subject.complement_tree) or fault
 
 
 def _negative(number: int, name: str, tree: Tree) -> Clause | None:

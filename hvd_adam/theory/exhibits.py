@@ -65,7 +65,8 @@ def _surest(
     rounding, is the same in both. Only where every t is looked at: far out both may have lost all digits.
     """
     near = faults[faults < samples.dense]
-    scale = np.nanmax(np.abs(values[: max(1, int(faults[0]))]))
+    before = np.abs(values[: max(1, int(faults[0]))])
+    scale = np.max(before, initial=0.0, where=np.isfinite(before))
     for place in near[[0, min(1, len(near) - 1), len(near) // 2, len(near) - 1]] if len(near) else ():
         value = float(precise(schedule, [samples.t[place]], complement="theta" in name)[0])
         outside_too = np.isfinite(value) and not _inside(name, np.array([value]))[0]

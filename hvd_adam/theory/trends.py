@@ -73,8 +73,12 @@ def chi_settles(subject: Subject) -> tuple[bool, str]:
     says = f"C_0 = {found.rise[-1]:.4g} up to {found.steps[-1]:.3g}"
     chi = subject.samples.chis[: subject.samples.dense]
     before = chi[: max(1, len(chi) // 30)]
-    steady = subject.family or np.nanmax(_rises(chi)) <= np.nanmax(_rises(before)) * (1 + 1e-6)
+    steady = subject.family or _largest(_rises(chi)) <= _largest(_rises(before)) * (1 + 1e-6)
     return bool(rise <= 1e-6 and start <= 1e-6 and steady), says
+
+
+def _largest(rises: np.ndarray) -> float:
+    return float(np.fmax.reduce(rises, initial=1.0))
 
 
 def _rises(chi: np.ndarray) -> np.ndarray:

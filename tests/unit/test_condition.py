@@ -124,3 +124,12 @@ def test_the_change_is_the_smallest_that_passes_and_passes_when_it_is_made(alpha
 def test_every_member_that_fails_is_told_a_change(name):
     verdict = check_algorithm(named(name), 1000)
     assert verdict.holds or verdict.repair is not None
+
+
+@pytest.mark.parametrize(
+    ("alpha", "beta", "clause"),
+    [("0.1/sqrt(t)", "0.5*t/10^9", 1), ("0.1/sqrt(t) - 10^(-7)", 0.9, 3), ("0.1/sqrt(t)", "1 - 1/log(t + 2)", 1)],
+)
+def test_a_failure_beyond_every_step_that_is_looked_at_is_found_by_its_limit(alpha, beta, clause):
+    found = check(alpha=alpha, beta=beta, theta="1 - 0.5/t").clauses[clause - 1]
+    assert found.state is State.VIOLATED and "limit" in found.evidence.text
