@@ -63,7 +63,7 @@ def beta_clause(subject: Subject) -> Clause:
     if exhibit or not subject.look:
         return _exhibited(1, subject, exhibit) if exhibit else _not_told(1)
     betas = subject.samples.betas
-    late = subject.samples.index(subject.samples.far / 1000)
+    late = max(0, subject.samples.index(subject.samples.far / 1000))
     settled = betas.max() < 0.9999 and 1 - betas.max() > 0.9 * (1 - betas[: late + 1].max())
     return Clause(1, HOLDS if settled else UNDECIDED, subject.looked, f"beta_t <= {betas.max():.6g}")
 

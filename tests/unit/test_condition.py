@@ -133,3 +133,12 @@ def test_every_member_that_fails_is_told_a_change(name):
 def test_a_failure_beyond_every_step_that_is_looked_at_is_found_by_its_limit(alpha, beta, clause):
     found = check(alpha=alpha, beta=beta, theta="1 - 0.5/t").clauses[clause - 1]
     assert found.state is State.VIOLATED and "limit" in found.evidence.text
+
+
+@pytest.mark.parametrize(
+    ("alpha", "beta", "theta"),
+    [("-t", "--(t-T)", "--T"), ("min(0, t)^t", 0.9, "0.1/sqrt(t)"), ("0.1/sqrt(t)", 0.9, "T"), ("0*t", 0.9, 0.9)],
+)
+@pytest.mark.parametrize("steps", [1, 7])
+def test_runs_of_a_few_steps_and_nonsense_end_in_a_verdict(alpha, beta, theta, steps):
+    assert check(alpha=alpha, beta=beta, theta=theta, steps=steps).state is State.VIOLATED
