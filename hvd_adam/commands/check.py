@@ -102,8 +102,15 @@ def _read(config: str | None, overrides: tuple[str, ...], **options: Any) -> _Re
 
 
 def _from_config(config: str, overrides: tuple[str, ...], steps: str | None) -> _Request:
+    from hvd_adam import config_file
     from hvd_adam.config import load
 
+    if "grid" in config_file.read(config):
+        raise ConfigError(
+            f"config {config} is a study",
+            "its cells have schedules of their own, and this judges those of one run",
+            "check a run of it: hvd-adam check RUN/config.yaml",
+        )
     run = load(config, overrides)
     length = run.steps if steps is None and run.steps else _steps(steps)
     member = run.member()

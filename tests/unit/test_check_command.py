@@ -75,6 +75,7 @@ GOOD = ("--theta", "1 - 0.5/t", "--alpha")
         (("configs/digits.yaml", "--lr", "0.1"), 2, "algorithm.lr"),
         (("configs/digits.yaml", "--algorithm", "adam"), 2, "say one of"),
         (("configs/digit.yaml",), 2, "configs/digits.yaml"),
+        (("configs/studies/digits.yaml",), 2, "is a study"),
         ((*GOOD, "0.1", "--plot", "a.pdf"), 2, "svg or png"),
         ((*GOOD, "0.1", "--plot", "/nowhere/a.svg"), 2, "cannot be written"),
     ],
