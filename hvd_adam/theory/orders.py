@@ -1,7 +1,7 @@
 """Orders of growth, and numbers that stay exact for as long as they can.
 
 An order is exp(sum_i k_i t^p_i) t^a (log t)^b (log log t)^d as t grows. Orders multiply, and any two can be
-compared: that is what the verdicts rest on, so exponents are rational. 2 * 0.35 equals 0.7 here.
+compared: that is what the verdicts rest on, so exponents are rational. 0.7 + 0.1 equals 0.8 here.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Unclear(Exception):
 def exact(value: float) -> Fraction:
     """The rational number that was meant by a float: the simplest that rounds to it, else its decimal digits.
 
-    >>> 2 * exact(0.35) == exact(0.7), exact(1 / 3)
+    >>> exact(0.7) + exact(0.1) == exact(0.8), exact(1 / 3)
     (True, Fraction(1, 3))
     """
     if not math.isfinite(value):

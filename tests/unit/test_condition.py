@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hvd_adam.algorithms import MEMBERS, named
-from hvd_adam.schedules import LinearWarmup, PolynomialTheta, Power
+from hvd_adam.schedules import LinearWarmup, PolynomialTheta, Power, Product
 from hvd_adam.theory.condition import check, check_algorithm
 from hvd_adam.theory.report import headline
 from hvd_adam.theory.verdict import State
@@ -74,7 +74,7 @@ def test_theta_1_of_zero_fails_at_the_first_step_alone_and_K_2_cures_it():
     clause = verdict.failing[0]
     assert (clause.number, clause.first, clause.resumes) == (2, 1, 2)
     assert verdict.repair.changes == (("theta_t", "1 - 1/max(t, 2)"),)
-    assert check(alpha="0.01/sqrt(t)", beta=0, theta="1 - 1/max(t, 2)").is_proved
+    assert check(alpha="0.01/sqrt(t)", beta=0, theta="1 - 1/max(t, 2)").holds
 
 
 def test_warmup_holds_with_a_constant_of_its_length_and_a_warning():
@@ -117,7 +117,8 @@ def test_the_change_is_the_smallest_that_passes_and_passes_when_it_is_made(alpha
     verdict = check(alpha=alpha, beta=beta, theta=theta)
     assert dict(verdict.repair.changes) == changes
     made = {"alpha": alpha, "beta": beta, "theta": theta, **{name[:-2]: text for name, text in changes.items()}}
-    assert check(**made).is_proved
+    again = check(**made)
+    assert again.holds and again.is_proved
 
 
 @pytest.mark.parametrize("name", MEMBERS)
@@ -142,3 +143,10 @@ def test_a_failure_beyond_every_step_that_is_looked_at_is_found_by_its_limit(alp
 @pytest.mark.parametrize("steps", [1, 7])
 def test_runs_of_a_few_steps_and_nonsense_end_in_a_verdict(alpha, beta, theta, steps):
     assert check(alpha=alpha, beta=beta, theta=theta, steps=steps).state is State.VIOLATED
+
+
+def test_exponents_add_up_as_the_decimals_that_were_written():
+    """0.7 + 0.1 is less than 0.8 in float64, and r = 1.6 would be more than 2 s."""
+    for alpha in ("0.1/(t^0.7*t^0.1)", Product((Power(0.1, 0.7), Power(1.0, 0.1)))):
+        assert check(alpha=alpha, beta=0.9, theta=PolynomialTheta(0.5, 1.6)).holds
+        assert not check(alpha=alpha, beta=0.9, theta=PolynomialTheta(0.5, 1.6000001)).holds
