@@ -17,6 +17,7 @@ from hvd_adam.study.estimate import Estimate
 from hvd_adam.study.folder import Folder
 from hvd_adam.study.hyperbola import Hyperbola, hyperbola
 from hvd_adam.study.linearity import Linear, ideal, linearity
+from hvd_adam.study.pace import Pace, pace
 from hvd_adam.study.passage import Passage
 from hvd_adam.study.plan import Cell, Plan, plan
 from hvd_adam.study.reach import Reach, reach
@@ -26,6 +27,7 @@ from hvd_adam.theory.elbow import Range, elbow
 from hvd_adam.theory.noise import NoiseScale, noise_scale
 
 SCALE_KEYS = frozenset({"workers", "local_batch", "global_batch", "accumulation", "ranks"})
+USED = (REACHED, CENSORED, DIVERGED)
 PHASES = ("data", "forward", "backward", "wait", "step")
 
 
@@ -72,7 +74,7 @@ class Series:
         linear: slope, tests and range; None where it cannot be had, and `why_not` says why.
         ideal: samples that the pooled start of the linear range needs: the ideal line is ideal / batch.
         after: slope over the cells from the end of the linear range on; None where there are not two.
-        predicted: the elbow that the noise scale predicts, in samples, from the cell that knows it best.
+        pace: what the clock says.
     """
 
     label: str
@@ -83,6 +85,7 @@ class Series:
     ideal: Estimate | None = None
     after: Estimate | None = None
     hyperbola: Hyperbola | None = None
+    pace: Pace | None = None
     why_not: str = ""
 
     @property
@@ -217,7 +220,8 @@ def _series(label: str, records: Sequence[Record], target: Target, tuned: bool) 
     reached = {one.cell.name: one for one in reach(everything)} if everything else {}
     results = [_cell(runs, passages[name], reached.get(runs[0].cell.group)) for name, runs in by_cell.items()]
     results.sort(key=lambda one: (one.cell.batch, one.cell.workers))
-    bare = Series(label, axis, tuple(results))
+    timed = [record for record in records if record.outcome in USED]
+    bare = Series(label, axis, tuple(results), pace=pace([one.cell for one in results], timed, everything))
     try:
         return _fitted(bare, tuned)
     except HvdAdamError as error:

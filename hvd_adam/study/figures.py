@@ -64,15 +64,33 @@ def seconds(value: float) -> str:
     return f"{value / 3600:.3g} h"
 
 
+def node_time(hours: float) -> str:
+    """Nodes x time, in the unit that reads best.
+
+    >>> node_time(0.0005), node_time(3.217)
+    ('1.8 node-seconds', '3.22 node-hours')
+    """
+    if not isfinite(hours):
+        return count(hours)
+    unit, name = (3600.0, "node-seconds") if hours < 0.05 else (1.0, "node-hours")
+    return f"{count(hours * unit)} {name}"
+
+
 def interval(found: Estimate | Range, write: Writer = count, join: str = " to ") -> str:
-    """Both ends; an open one is named."""
+    """Both ends, their unit once; an open one is named.
+
+    >>> interval(Estimate(0.18, 0.16, 0.21, 0.95, 20, ""), percent)
+    '16 to 21 %'
+    """
     if found.low == -inf and found.high == inf:
         return "not bounded"
     if found.high == inf:
         return f"above {write(found.low)}"
     if found.low == -inf:
         return f"below {write(found.high)}"
-    return f"{write(found.low)}{join}{write(found.high)}"
+    low, high = write(found.low), write(found.high)
+    unit = " " + high.partition(" ")[2]
+    return f"{low.removesuffix(unit) if len(unit) > 1 else low}{join}{high}"
 
 
 def figure(found: Estimate, write: Writer = count) -> str:

@@ -9,7 +9,19 @@ from math import inf, isfinite, isnan
 from hvd_adam.study.analysis import CENSORED, DIVERGED, REACHED, Analysis, CellResult, Series
 from hvd_adam.study.collect import AT_START, FAILED, MISSING, UNREADABLE
 from hvd_adam.study.estimate import Estimate
-from hvd_adam.study.figures import count, figure, interval, listed, percent, plural, ratio, through, whole
+from hvd_adam.study.figures import (
+    count,
+    figure,
+    interval,
+    listed,
+    node_time,
+    percent,
+    plural,
+    ratio,
+    seconds,
+    through,
+    whole,
+)
 from hvd_adam.study.linearity import EXCESS, percent_fewer
 
 LEAD, PLAIN, WARNING = "lead", "plain", "warning"
@@ -82,6 +94,40 @@ def _of_series(series: Series, target: str) -> Iterator[Sentence]:
     yield from _shape(series)
     if series.axis == "batch":
         yield from _critical(series)
+    yield from _seconds(series)
+
+
+def _seconds(series: Series) -> Iterator[Sentence]:
+    """What nodes buy in seconds; nothing where no run was timed."""
+    pace = series.pace
+    if pace is None:
+        return
+    if pace.choice is None:
+        ranks = sorted({cell.cell.ranks for cell in series.cells})
+        told = plural(ranks[0], "rank") if len(ranks) == 1 else f"{ranks[0]} to {ranks[-1]} ranks"
+        yield Sentence(f"In seconds nothing is said of more nodes: the workers shared {told}.")
+        return
+    fast, cheap, both = pace.choice.fastest, pace.choice.cheapest, pace.choice.cheap_and_fast
+    nodes = plural(fast.nodes, "node")
+    waiting = pace.predicted[fast.name].waiting if pace.is_predicted(fast) else pace.waiting[fast.name]
+    most = max(option.nodes for option in pace.options)
+    lead = "In seconds one node is the fastest" if fast.nodes == 1 else f"In seconds it pays up to {nodes}"
+    end = ", as far as the study goes" if fast.nodes == most else ""
+    how = "predicted" if pace.is_predicted(fast) else "measured"
+    rivals = f" Not told apart from it: {listed([whole(n) for n in pace.choice.rivals])}." if pace.choice.rivals else ""
+    yield Sentence(
+        f"{lead}{end}: {seconds(fast.seconds.estimate)} to the target ({how}, {interval(fast.seconds, seconds)}, "
+        f"n = {fast.seconds.n}), and {percent(waiting)} of a step is waiting.{rivals}"
+    )
+    if both is fast and cheap is fast:
+        told = f"({interval(cheap.node_hours, node_time)}, n = {cheap.node_hours.n})"
+        yield Sentence(f"That is the cheapest, too: {node_time(cheap.node_hours.estimate)} {told}.")
+        return
+    yield Sentence(
+        f"Cheapest within 10 % of the fastest: {plural(both.nodes, 'node')}, {node_time(both.node_hours.estimate)} "
+        f"({interval(both.node_hours, node_time)}, n = {both.node_hours.n}); cheapest of all: "
+        f"{plural(cheap.nodes, 'node')}."
+    )
 
 
 def _linear(series: Series) -> str:

@@ -6,6 +6,7 @@ from hvd_adam.study.analysis import Analysis, Series
 from hvd_adam.study.pictures.clock import phases_picture
 from hvd_adam.study.pictures.course import course_pictures, survival_picture
 from hvd_adam.study.pictures.critical import critical_picture
+from hvd_adam.study.pictures.nodes import node_pictures
 from hvd_adam.study.pictures.picture import Picture
 from hvd_adam.study.pictures.rates import rates_picture
 from hvd_adam.study.pictures.steps import efficiency_picture, steps_picture
@@ -24,6 +25,7 @@ def pictures_of(made: Analysis, series: Series) -> list[Picture]:
             [efficiency_picture(series, prefix)] if series.reached and series.linear and series.axis == "batch" else []
         )
         found += [critical_picture(series, prefix) if series.axis == "batch" else None]
+        found += node_pictures(series, prefix)
         found += [survival_picture(series, target, prefix)]
     if any(record.evaluations for cell in series.cells for record in cell.records):
         found += course_pictures(series, made.target, prefix)

@@ -1,0 +1,173 @@
+"""What nodes buy: time to the target, what it costs, and how well they are used."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from hvd_adam.study.analysis import CellResult, Series
+from hvd_adam.study.cost import Option
+from hvd_adam.study.estimate import Estimate
+from hvd_adam.study.figures import Writer, count, figure, percent, plural, seconds, through, whole
+from hvd_adam.study.pace import Pace
+from hvd_adam.study.pictures.canvas import Canvas, Scale, around
+from hvd_adam.study.pictures.picture import Picture, said, ticks
+
+
+def node_pictures(series: Series, prefix: str = "") -> list[Picture]:
+    """Time, cost and use of nodes, as far as the study tells them."""
+    if series.pace is None:
+        return []
+    if len(series.pace.options) < 2:
+        return [_on_its_ranks(series, series.pace, prefix)] if series.pace.time else []
+    found = [_time(series.pace, prefix), _cost(series.pace, prefix)]
+    known = [cell for cell in series.cells if cell.cell.group in series.pace.real]
+    if len(known) > 1 and all(cell.cell.group in series.pace.efficiency for cell in known):
+        found.append(_use(series.pace, known, prefix))
+    return found
+
+
+def _time(pace: Pace, prefix: str) -> Picture:
+    values = [(option, option.seconds) for option in pace.options]
+    return _against_nodes(pace, values, seconds, f"{prefix}time", "Time to the target", "time")
+
+
+def _cost(pace: Pace, prefix: str) -> Picture:
+    unit, what = (
+        (3600, "node-seconds") if max(o.node_hours.estimate for o in pace.options) < 0.05 else (1, "node-hours")
+    )
+    values = [(option, through(option.node_hours, lambda hours: hours * unit)) for option in pace.options]
+    return _against_nodes(pace, values, count, f"{prefix}cost", "Cost of the target", what)
+
+
+def _against_nodes(
+    pace: Pace, values: Sequence[tuple[Option, Estimate]], write: Writer, name: str, title: str, what: str
+) -> Picture:
+    predicted = any(pace.is_predicted(option) for option, _ in values)
+    model = " Hollow: not run, by a latency-bandwidth model of the step." if predicted else ""
+    told = "; ".join(f"{plural(option.nodes, 'node')} {write(found.estimate)}" for option, found in values)
+    return Picture(
+        name,
+        title,
+        f"{what[:1].upper()}{what[1:]} with a node for each worker, 95 % intervals.{model}",
+        f"{title} against nodes, both axes logarithmic: {told}.",
+        lambda size: _draw(pace, values, write, what, size),
+        (
+            ("nodes", what, "how"),
+            tuple(
+                (whole(option.nodes), figure(found, write), "predicted" if pace.is_predicted(option) else "measured")
+                for option, found in values
+            ),
+        ),
+    )
+
+
+def _draw(
+    pace: Pace, values: Sequence[tuple[Option, Estimate]], write: Writer, what: str, size: tuple[int, int]
+) -> Canvas:
+    canvas = Canvas(*size, left=66)
+    nodes = sorted({float(option.nodes) for option, _ in values})
+    x = canvas.x(*around(nodes, room=0.07), log=True)
+    y = canvas.y(*around([end for _, found in values for end in _ends(found)], room=0.1), log=True)
+    canvas.y_axis(y, what, write=write)
+    canvas.x_axis(x, "nodes", nodes, whole)
+    points = [(x(option.nodes), y(found.estimate)) for option, found in values]
+    canvas.line(points, "line thin", opacity=0.5)
+    for at, (option, found) in zip(points, values, strict=True):
+        kind = "predicted" if pace.is_predicted(option) else "measured"
+        title = f"{plural(option.nodes, 'node')}, {kind}: {figure(found, write)}"
+        _whisker(canvas, at[0], y, found, title)
+        canvas.dot(*at, title, "open" if kind == "predicted" else "dot")
+    if pace.choice is not None:
+        _mark(canvas, x, pace.choice.fastest.nodes if what == "time" else pace.choice.cheapest.nodes, what)
+    return canvas
+
+
+def _mark(canvas: Canvas, x: Scale, nodes: int, what: str) -> None:
+    words = "fastest" if what == "time" else "cheapest"
+    at = x(nodes)
+    canvas.whisker(at, canvas.top, canvas.height - canvas.bottom, f"{words}: {plural(nodes, 'node')}", "rule")
+    near_end = at > canvas.width - canvas.right - 60
+    canvas.text(at + (-5 if near_end else 5), canvas.top + 8, words, "quiet", "end" if near_end else "start")
+
+
+def _ends(found: Estimate) -> list[float]:
+    return [value for value in (found.low, found.estimate, found.high) if 0 < value < math.inf]
+
+
+def _whisker(canvas: Canvas, at: float, y: Scale, found: Estimate, title: str) -> None:
+    if found.n > 1:
+        canvas.whisker(at, y(y.clip(found.low)), y(y.clip(found.high)), title)
+
+
+def _use(pace: Pace, known: Sequence[CellResult], prefix: str) -> Picture:
+    rows = [(cell.cell.workers, pace.efficiency[cell.cell.group]) for cell in known]
+    told = "; ".join(f"{plural(n, 'node')}: {percent(one.total.estimate)}" for n, one in rows)
+    return Picture(
+        f"{prefix}use-of-nodes",
+        "How well nodes are used",
+        "Algorithmic (samples needed) x system (samples a second and node) = total, against the pooled start, 95 % "
+        "intervals of the total. Cells with a rank for each worker.",
+        f"Efficiency against nodes; total: {told}.",
+        lambda size: _draw_use(pace, known, size),
+        (
+            ("nodes", "algorithmic", "system", "total"),
+            tuple(
+                (whole(n), *(figure(e, percent) for e in (one.algorithmic, one.system, one.total))) for n, one in rows
+            ),
+        ),
+    )
+
+
+def _draw_use(pace: Pace, known: Sequence[CellResult], size: tuple[int, int]) -> Canvas:
+    canvas = Canvas(*size, right=86)
+    nodes = [float(cell.cell.workers) for cell in known]
+    found = [pace.efficiency[cell.cell.group] for cell in known]
+    x = canvas.x(*around(nodes, room=0.07), log=True)
+    tops = [v for one in found for v in (one.algorithmic.estimate, one.system.estimate, one.total.estimate)]
+    y = canvas.y(0, max(1.0, *tops, *(one.total.high for one in found if math.isfinite(one.total.high))) * 1.05)
+    canvas.y_axis(y, "efficiency", write=percent)
+    canvas.x_axis(x, "nodes", nodes, whole)
+    names = []
+    for kind, css in (("algorithmic", "ideal"), ("system", "curve"), ("total", "line")):
+        values = [getattr(one, kind) for one in found]
+        points = [(x(n), y(value.estimate)) for n, value in zip(nodes, values, strict=True)]
+        canvas.line(points, css, kind)
+        names.append((points[-1][1], kind))
+        for at, n, value in zip(points, nodes, values, strict=True):
+            title = f"{plural(int(n), 'node')}, {kind}: {figure(value, percent)}"
+            if kind == "total":
+                _whisker(canvas, at[0], y, value, title)
+            canvas.dot(*at, title, "dot" if kind == "total" else "open", 4 if kind == "total" else 3)
+    canvas.labels(size[0] - canvas.right + 8, names, "quiet")
+    return canvas
+
+
+def _on_its_ranks(series: Series, pace: Pace, prefix: str) -> Picture:
+    """Where workers shared ranks and no model can be had: seconds on the ranks that ran them."""
+    known = [cell for cell in series.cells if cell.cell.group in pace.time]
+    rows = [(said(series, cell), cell.cell.ranks, pace.time[cell.cell.group]) for cell in known]
+    return Picture(
+        f"{prefix}time",
+        "Time to the target, on the ranks of this study",
+        "Steps x seconds a step, 95 % intervals. Workers shared ranks, so these are no times of as many nodes.",
+        "Time to the target: " + "; ".join(f"{name} {seconds(found.estimate)}" for name, _, found in rows) + ".",
+        lambda size: _draw_on_its_ranks(series, pace, known, size),
+        (("cell", "ranks", "time"), tuple((name, count(ranks), figure(found, seconds)) for name, ranks, found in rows)),
+    )
+
+
+def _draw_on_its_ranks(series: Series, pace: Pace, known: Sequence[CellResult], size: tuple[int, int]) -> Canvas:
+    canvas = Canvas(*size, left=66, bottom=54)
+    at, write, name = ticks(series)
+    x = canvas.x(*around(at, room=0.07), log=True)
+    found = [pace.time[cell.cell.group] for cell in known]
+    y = canvas.y(*around([end for one in found for end in _ends(one)], room=0.1), log=True)
+    canvas.y_axis(y, "time", write=seconds)
+    canvas.x_axis(x, name, at, write)
+    for cell, one in zip(known, found, strict=True):
+        if math.isfinite(one.estimate):
+            title = f"{said(series, cell)} on {plural(cell.cell.ranks, 'rank')}: {figure(one, seconds)}"
+            _whisker(canvas, x(series.position(cell.cell)), y, one, title)
+            canvas.dot(x(series.position(cell.cell)), y(one.estimate), title)
+    return canvas
