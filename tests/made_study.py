@@ -65,10 +65,14 @@ def make_run(path: Path, cell: Cell, run: Run, study: StudyConfig, steps: float,
                   device="cpu", versions={"torch": "2.14.1"}, environment={"OMP_NUM_THREADS": "1"})]  # fmt: skip
     rows = [_step(t, cell, run) for t in np.unique(np.linspace(1, looks[-1], lines).astype(int)).tolist()]
     end = max(steps, 1) if steps < math.inf else 2 * last
+    if cell.horizon:  # theory mode: the criterion falls like T^(-1/4), to the target at T = `steps`
+        looks, end = [0, cell.horizon], steps
     values = {t: 0.3 * (end / max(t, 0.5)) ** 0.4 if steps > t else 0.29 for t in looks}
+    if cell.horizon:
+        values = {t: 0.3 * (steps / max(t, 0.5)) ** 0.25 for t in looks}
     rows += [(t, _line("eval", step=t, samples=t * cell.batch, seconds=0.01, train_loss=values[t])) for t in looks]
     text += [line for _, line in sorted(rows, key=lambda row: row[0])]
-    reached = steps <= looks[-1]
+    reached = steps <= looks[-1] and not cell.horizon
     text.append(_line("end", step=looks[-1], status="done"))
     (path / "trace.jsonl").write_text("".join(text))
     before = next((a for a, b in itertools.pairwise(looks) if b >= steps), 0)

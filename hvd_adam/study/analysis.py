@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,10 +14,12 @@ from hvd_adam.study.collect import CENSORED, DIVERGED, REACHED, Record, collect
 from hvd_adam.study.config import StudyConfig
 from hvd_adam.study.estimate import Estimate
 from hvd_adam.study.folder import Folder
+from hvd_adam.study.horizons import HorizonSeries, horizon_series
 from hvd_adam.study.hyperbola import Hyperbola, hyperbola
 from hvd_adam.study.linearity import Linear, ideal, linearity
 from hvd_adam.study.pace import Pace, pace
 from hvd_adam.study.passage import Passage
+from hvd_adam.study.picks import Picks, picks, slope_with_picks
 from hvd_adam.study.plan import Cell, Plan, plan
 from hvd_adam.study.reach import Reach, reach
 from hvd_adam.study.slope import Stretch, slope, stretches
@@ -73,6 +74,7 @@ class Series:
         axis: "batch"; "workers" where all cells have one batch: the negative control.
         linear: slope, tests and range; None where it cannot be had, and `why_not` says why.
         ideal: samples that the pooled start of the linear range needs: the ideal line is ideal / batch.
+        line: the slope of a straight line, where free cell means leave the slope open.
         after: slope over the cells from the end of the linear range on; None where there are not two.
         pace: what the clock says.
     """
@@ -84,6 +86,7 @@ class Series:
     stretches: tuple[Stretch, ...] = ()
     ideal: Estimate | None = None
     after: Estimate | None = None
+    line: Estimate | None = None
     hyperbola: Hyperbola | None = None
     pace: Pace | None = None
     why_not: str = ""
@@ -116,32 +119,12 @@ class Series:
 
 
 @dataclass(frozen=True)
-class Picks:
-    """How the learning rate of a cell was picked.
-
-    Attributes:
-        tried: for each factor of the base lr: runs that reached, runs made, geometric mean of the steps of those that
-            reached (nan: none).
-        picked: the factor; None while it is open.
-    """
-
-    group: str
-    batch: int
-    tried: Mapping[float, tuple[int, int, float]]
-    picked: float | None
-
-    @property
-    def at_edge(self) -> bool:
-        """The best lies at an end of what was tried: a better one may lie beyond."""
-        return self.picked in (min(self.tried), max(self.tried))
-
-
-@dataclass(frozen=True)
 class Analysis:
     """A whole study.
 
     Attributes:
-        series: for the study's first target.
+        series: for the study's first target; empty in theory mode.
+        horizons: in theory mode, for the first target.
         others: for each further target, its series.
         strangers: run directories in the folder that the study does not plan.
     """
@@ -155,6 +138,7 @@ class Analysis:
     picks: tuple[Picks, ...]
     records: tuple[Record, ...]
     strangers: tuple[str, ...]
+    horizons: tuple[HorizonSeries, ...] = ()
 
     @property
     def outcomes(self) -> Counter[str]:
@@ -178,29 +162,36 @@ def analyse(folder: Folder) -> Analysis:
     made = plan(study, picked)
     records = tuple(collect(study, made, folder))
     first, *others = study.targets
-    tuned = study.lr.tune is not None
+    tuned = picks(records, first, picked)
+    theory = study.mode == "theory"
     return Analysis(
         study,
         str(folder.path),
         made,
         first,
-        all_series(records, first, tuned),
-        tuple((target, all_series(records, target, tuned)) for target in others),
-        tuple(_picks(records, first, picked)),
+        () if theory else all_series(records, first, tuned),
+        () if theory else tuple((target, all_series(records, target, tuned)) for target in others),
+        tuned,
         records,
         folder.strangers(made.runs),
+        tuple(horizon_series(label, runs, first) for label, runs in _alike(records).items()) if theory else (),
     )
 
 
-def all_series(records: Sequence[Record], target: Target, tuned: bool) -> tuple[Series, ...]:
+def all_series(records: Sequence[Record], target: Target, tuned: Sequence[Picks] = ()) -> tuple[Series, ...]:
     """The series of a study, in the order of its grid."""
+    return tuple(_series(label, runs, target, tuned) for label, runs in _alike(records).items())
+
+
+def _alike(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """Runs whose cells differ in their scale alone, by what they share; those that pick learning rates left out."""
     grouped: dict[str, list[Record]] = {}
     for record in records:
         if not record.cell.tunes:
             shared = {k: v for k, v in record.cell.setting.items() if k not in SCALE_KEYS}
             label = ", ".join(f"{key} {_said(value)}" for key, value in shared.items())
             grouped.setdefault(label, []).append(record)
-    return tuple(_series(label, runs, target, tuned) for label, runs in grouped.items())
+    return grouped
 
 
 def on_axis(passage: Passage, axis: str) -> Passage:
@@ -208,7 +199,7 @@ def on_axis(passage: Passage, axis: str) -> Passage:
     return passage if axis == "batch" else replace(passage, batch=passage.workers)
 
 
-def _series(label: str, records: Sequence[Record], target: Target, tuned: bool) -> Series:
+def _series(label: str, records: Sequence[Record], target: Target, tuned: Sequence[Picks]) -> Series:
     by_cell: dict[str, list[Record]] = {}
     for record in records:
         by_cell.setdefault(record.cell.name, []).append(record)
@@ -228,11 +219,11 @@ def _series(label: str, records: Sequence[Record], target: Target, tuned: bool) 
         return replace(bare, why_not=f"{error.found}: {error.why}")
 
 
-def _fitted(bare: Series, tuned: bool) -> Series:
+def _fitted(bare: Series, tuned: Sequence[Picks]) -> Series:
     passages = bare.passages
     linear = linearity(passages)
     if tuned:
-        linear = replace(linear, slope=slope(passages, picks="shared"))
+        linear = replace(linear, slope=slope_with_picks(passages, tuned))
     end = linear.up_to.estimate
     late = [passage for passage in passages if passage.batch >= end]
     after = slope(late) if len({passage.batch for passage in late}) > 1 else None
@@ -240,6 +231,7 @@ def _fitted(bare: Series, tuned: bool) -> Series:
     return replace(
         bare,
         linear=linear,
+        line=slope(passages, shape="line") if linear.slope.open else None,
         stretches=tuple(stretches(passages)),
         ideal=ideal(passages),
         after=after,
@@ -273,25 +265,6 @@ def _noise(records: Sequence[Record]) -> NoiseScale | None:
         return noise_scale(pairs[:, 0], pairs[:, 1], local_batch=local, workers=cell.workers)
     except HvdAdamError:
         return None
-
-
-def _picks(records: Sequence[Record], target: Target, picked: Mapping[str, float]) -> list[Picks]:
-    by_group: dict[str, dict[float, list[Record]]] = {}
-    for record in records:
-        if record.cell.tunes:
-            by_group.setdefault(record.cell.tunes, {}).setdefault(record.cell.factor, []).append(record)
-    found = []
-    for group, by_factor in by_group.items():
-        tried = {factor: _tried(runs, target) for factor, runs in sorted(by_factor.items())}
-        batch = next(iter(by_factor.values()))[0].cell.batch
-        found.append(Picks(group, batch, tried, picked.get(group)))
-    return found
-
-
-def _tried(records: Sequence[Record], target: Target) -> tuple[int, int, float]:
-    passages = [passage for record in records if (passage := record.passage(target)) is not None]
-    steps = [math.log(passage.high) for passage in passages if passage.reached]
-    return len(steps), len(records), math.exp(sum(steps) / len(steps)) if steps else math.nan
 
 
 def _width(noise: NoiseScale | None) -> float:

@@ -22,6 +22,7 @@ from hvd_adam.study.figures import (
     through,
     whole,
 )
+from hvd_adam.study.horizons import HorizonSeries
 from hvd_adam.study.linearity import EXCESS, percent_fewer
 
 LEAD, PLAIN, WARNING = "lead", "plain", "warning"
@@ -46,11 +47,27 @@ class Sentence:
 def verdict(made: Analysis) -> tuple[Sentence, ...]:
     """All sentences of a study; the lead of its first series comes first."""
     found = [sentence for series in made.series for sentence in _of_series(series, str(made.target))]
+    found += [sentence for horizons in made.horizons for sentence in _of_horizons(horizons, str(made.target))]
     for target, several in made.others:
         found += [_other(series, str(target)) for series in several]
     found += list(_tuning(made))
     found += list(_runs(made))
     return tuple(found)
+
+
+def _of_horizons(series: HorizonSeries, target: str) -> Iterator[Sentence]:
+    name = f"{series.label}: " if series.label else ""
+    if series.slope is None:
+        yield Sentence(f"{name}No slope can be given: {target} was not met within the horizons in every cell.", LEAD)
+    else:
+        slope = f"slope {ratio(series.slope.estimate)}{_ends(series.slope)}, n = {series.slope.n}"
+        yield Sentence(f"{name}Theory mode, one run for each horizon: {slope}; -1 is linear.", LEAD)
+    for one in series.cells:
+        where = f"Batch {whole(one.cell.batch)}: "
+        if one.crossing is None:
+            yield Sentence(f"{where}no T, since {one.why_not}.", WARNING)
+        else:
+            yield Sentence(f"{where}{target} after {figure(one.crossing.steps)} steps.")
 
 
 def place(series: Series, position: float) -> str:
@@ -138,7 +155,7 @@ def _linear(series: Series) -> str:
     if isnan(end):
         return "How far it is linear is not known."
     if end == last:
-        slope = f"slope {ratio(linear.slope.estimate)}{_ends(linear.slope)}, {_seeds(series)}"
+        slope = f"{_slope(series)}, {_seeds(series)}"
         return f"Linear up to {place(series, end)}, as far as the study goes: {slope}."
     if end == series.position(series.cells[0].cell):
         return f"Not linear beyond {place(series, end)}, where the study begins."
@@ -168,8 +185,8 @@ def _shape(series: Series) -> Iterator[Sentence]:
     first, last = series.cells[0].cell, series.cells[-1].cell
     if linear.up_to.estimate != series.position(last):
         yield Sentence(
-            f"Over all cells, batch {whole(first.batch)} to {whole(last.batch)}: slope {ratio(linear.slope.estimate)}"
-            f"{_ends(linear.slope)}, n = {linear.slope.n}; -1 would be linear."
+            f"Over all cells, batch {whole(first.batch)} to {whole(last.batch)}: {_slope(series)}, "
+            f"n = {linear.slope.n}; -1 would be linear."
         )
     fast = [one for one in series.stretches if one.kind == "super-linear"]
     if fast:
@@ -179,7 +196,7 @@ def _shape(series: Series) -> Iterator[Sentence]:
             f"intervals hold for all {len(series.stretches)} stretches at once."
         )
     after = series.after
-    if after is not None and isfinite(after.estimate) and linear.up_to.estimate < series.position(last):
+    if after is not None and not after.open and linear.up_to.estimate < series.position(last):
         saved = through(percent_fewer(after), lambda hundredths: hundredths / 100)
         fewer = "fewer" if saved.estimate >= 0 else "more"
         size = saved if saved.estimate >= 0 else through(saved, lambda share: -share)
@@ -245,21 +262,24 @@ def _other(series: Series, target: str) -> Sentence:
 def _tuning(made: Analysis) -> Iterator[Sentence]:
     if not made.picks:
         return
-    yield Sentence(
-        "The learning rate was picked for each batch on seeds of its own. A wrong pick moves all seeds of a cell, "
-        "so the slope's interval rests on the scatter between cells."
+    carried = all(picks.spread is not None for picks in made.picks)
+    told = (
+        "the slope's interval holds what picking adds, by tuning repeated on resampled seeds"
+        if carried
+        else "the slope's interval does not hold that: it is conditional on the picks"
     )
-    edge = [picks.group for picks in made.picks if picks.at_edge]
-    if edge:
-        yield Sentence(
-            f"The best learning rate lies on the edge of its grid in {listed(edge)}: try further out.", WARNING
-        )
+    seeds = plural(made.study.lr.tuning_seeds, "seed")
+    yield Sentence(
+        f"The learning rate was picked for each batch on {seeds} of its own. A wrong pick moves all seeds of a cell; "
+        f"{told}."
+    )
 
 
 def _runs(made: Analysis) -> Iterator[Sentence]:
     outcomes = made.outcomes
     total = sum(outcomes.values())
-    told = [f"{outcomes[kind]:,} {words}" for kind, words in _TOLD.items() if outcomes[kind]]
+    silent = (CENSORED,) if made.horizons else ()  # in theory mode a run ends at its horizon, wherever the target is
+    told = [f"{outcomes[kind]:,} {words}" for kind, words in _TOLD.items() if outcomes[kind] and kind not in silent]
     if told:
         yield Sentence(
             f"Of {plural(total, 'run')}, {outcomes[REACHED]:,} reached the target; {'; '.join(told)}.", WARNING
@@ -277,10 +297,22 @@ def _runs(made: Analysis) -> Iterator[Sentence]:
         )
     for warning in made.plan.warnings:
         if not warning.startswith("one seed"):
-            yield Sentence(f"{_capital(warning)}.", WARNING)
+            yield Sentence(f"{warning}.", WARNING)
+
+
+def _slope(series: Series) -> str:
+    """The slope; where a cell bounds it on one side alone, that bound and what a straight line would make of it."""
+    linear = series.linear
+    assert linear is not None
+    if isfinite(linear.slope.estimate) or series.line is None:
+        return f"slope {ratio(linear.slope.estimate)}{_ends(linear.slope)}"
+    line = f"{ratio(series.line.estimate)}{_ends(series.line)} if the line is straight"
+    return f"slope {interval(linear.slope, ratio)}, since not every cell bounds it; {line}"
 
 
 def _ends(found: Estimate) -> str:
+    if found.low == -inf and found.high == inf:
+        return " (no interval: single runs)" if "one seed" in found.method else " (not bounded)"
     return f" ({100 * found.level:g} % interval {interval(found, ratio)})"
 
 

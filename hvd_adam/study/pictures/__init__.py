@@ -6,6 +6,7 @@ from hvd_adam.study.analysis import Analysis, Series
 from hvd_adam.study.pictures.clock import phases_picture
 from hvd_adam.study.pictures.course import course_pictures, survival_picture
 from hvd_adam.study.pictures.critical import critical_picture
+from hvd_adam.study.pictures.horizons import horizon_pictures
 from hvd_adam.study.pictures.nodes import node_pictures
 from hvd_adam.study.pictures.picture import Picture
 from hvd_adam.study.pictures.rates import rates_picture
@@ -36,5 +37,7 @@ def pictures_of(made: Analysis, series: Series) -> list[Picture]:
 def pictures(made: Analysis) -> list[Picture]:
     """All pictures of a study."""
     found = [picture for series in made.series for picture in pictures_of(made, series)]
+    for place, horizons in enumerate(made.horizons, 1):
+        found += horizon_pictures(horizons, made.target, f"{place}-" if len(made.horizons) > 1 else "")
     rates = rates_picture(made.picks)
     return found + ([rates] if rates else [])

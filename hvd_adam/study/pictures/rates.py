@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from hvd_adam.study.analysis import Picks
-from hvd_adam.study.figures import count, whole
+from hvd_adam.study.figures import count, figure, whole
+from hvd_adam.study.picks import Picks, Tried
 from hvd_adam.study.pictures.canvas import Canvas, around
 from hvd_adam.study.pictures.picture import Picture
 
@@ -16,9 +16,15 @@ def rates_picture(picks: Sequence[Picks]) -> Picture | None:
     if not picks:
         return None
     rows = tuple(
-        (one.group, f"x {factor:g}", f"{reached} of {made}", count(steps), "picked" if factor == one.picked else "")
+        (
+            one.group,
+            f"x {factor:g}",
+            f"{tried.reached} of {tried.made}",
+            _steps(tried),
+            "picked" if factor == one.picked else "",
+        )
         for one in picks
-        for factor, (reached, made, steps) in one.tried.items()
+        for factor, tried in one.tried.items()
     )
     best = "; ".join(f"{one.group} x {one.picked:g}" for one in picks if one.picked is not None)
     return Picture(
@@ -28,8 +34,12 @@ def rates_picture(picks: Sequence[Picks]) -> Picture | None:
         "the sooner its runs met the target; a dash: none did.",
         f"Learning-rate factors tried against batch; picked: {best}.",
         lambda size: _draw(picks, size),
-        (("cell", "factor", "runs that reached", "steps, geometric mean", ""), rows),
+        (("cell", "factor", "runs that reached", "steps of those that reach", ""), rows),
     )
+
+
+def _steps(tried: Tried) -> str:
+    return figure(tried.steps) if tried.steps is not None and tried.reached else count(math.nan)
 
 
 def _draw(picks: Sequence[Picks], size: tuple[int, int]) -> Canvas:
@@ -41,16 +51,15 @@ def _draw(picks: Sequence[Picks], size: tuple[int, int]) -> Canvas:
     canvas.y_axis(y, "factor of the base learning rate", factors, lambda v: f"{v:g}")
     canvas.x_axis(x, "batch (samples a step)", batches, whole)
     for one in picks:
-        soonest = min((s for _, _, s in one.tried.values() if math.isfinite(s)), default=math.nan)
-        for factor, (reached, made, steps) in one.tried.items():
-            title = (
-                f"{one.group}, x {factor:g}: {reached} of {made} runs reached, {count(steps)} steps (geometric mean)"
-            )
+        typical = {factor: tried.steps.estimate for factor, tried in one.tried.items() if tried.steps and tried.reached}
+        soonest = min((steps for steps in typical.values() if math.isfinite(steps)), default=math.nan)
+        for factor, tried in one.tried.items():
+            title = f"{one.group}, x {factor:g}: {tried.reached} of {tried.made} runs reached; {_steps(tried)} steps"
             at = (x(one.batch), y(factor))
             if factor == one.picked:
                 canvas.dot(*at, f"{title}; picked", "dot", 6)
-            elif reached:
-                canvas.dot(*at, title, "open", max(2.0, 5.5 * soonest / steps))
+            elif math.isfinite(typical.get(factor, math.nan)):
+                canvas.dot(*at, title, "open", max(2.0, 5.5 * soonest / typical[factor]))
             else:
                 canvas.line([(at[0] - 4, at[1]), (at[0] + 4, at[1])], "axis", title)
     path = [(x(one.batch), y(one.picked)) for one in sorted(picks, key=lambda p: p.batch) if one.picked]

@@ -11,11 +11,12 @@ from math import isnan
 from hvd_adam.study.analysis import REACHED, Analysis, CellResult, Series
 from hvd_adam.study.collect import AT_START, FAILED, MISSING, UNREADABLE
 from hvd_adam.study.estimate import Estimate
-from hvd_adam.study.figures import count, interval, percent, plural, ratio, seconds, whole
+from hvd_adam.study.figures import count, interval, percent, plural, ratio, whole
 from hvd_adam.study.linearity import Test
 from hvd_adam.study.pictures import pictures, pictures_of
 from hvd_adam.study.pictures.picture import said
 from hvd_adam.study.pictures.steps import told
+from hvd_adam.study.plan import Cell
 from hvd_adam.study.report.blocks import Block, Code, Folded, Gallery, Heading, Table, Text, Verdict
 from hvd_adam.study.report.method import method
 from hvd_adam.study.verdict import verdict
@@ -35,6 +36,8 @@ def document(made: Analysis) -> list[Block]:
             blocks.append(Heading(series.label))
         shown = [picture for picture in pictures_of(made, series) if hero is None or picture.name != hero.name]
         blocks += [Gallery(shown)] if shown else []
+    rest = [picture for picture in drawn if made.horizons and hero is not None and picture.name != hero.name]
+    blocks += [Gallery(rest)] if rest else []
     rates = [picture for picture in drawn if picture.name == "learning-rates"]
     blocks += [Gallery(rates)] if rates else []
     for series in made.series:
@@ -115,6 +118,7 @@ def _cells(made: Analysis) -> Iterator[Block]:
         "not reached",
     )
     rows = [_cell(series, cell) for series in made.series for cell in series.cells]
+    rows += [_horizon_cell(made, cell) for cell in made.plan.cells if made.horizons and not cell.refused]
     refused = [
         (c.name, whole(c.workers), whole(c.batch), str(c.ranks), "", "", "", "0", f"refused: {c.refused}")
         for c in made.plan.cells
@@ -150,6 +154,15 @@ def _cell(series: Series, one: CellResult) -> tuple[str, ...]:
         str(len(one.records)),
         rest,
     )
+
+
+def _horizon_cell(made: Analysis, cell: Cell) -> tuple[str, ...]:
+    runs = [record for record in made.records if record.cell.name == cell.name]
+    kinds = Counter(record.outcome for record in runs)
+    rest = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()) if kind != REACHED)
+    ended = f"one horizon, {whole(cell.horizon or 0)} steps"
+    reached = f"{kinds[REACHED]} of {len(runs)}"
+    return cell.name, whole(cell.workers), whole(cell.batch), str(cell.ranks), ended, "", reached, str(len(runs)), rest
 
 
 def _left_out(made: Analysis) -> Iterator[Block]:
@@ -235,9 +248,3 @@ def _plain(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(f"{name} x {number}" if number > 1 else str(name) for name, number in Counter(value).items())
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def spent(made: Analysis) -> str:
-    """Time that the runs took, all ranks of a run counted once."""
-    total = sum(sum(record.step_seconds.values()) * record.steps for record in made.records)
-    return seconds(total)

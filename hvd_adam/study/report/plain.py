@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 from hvd_adam.study.analysis import Analysis, CellResult, Series
 from hvd_adam.study.collect import Record
 from hvd_adam.study.estimate import Estimate
+from hvd_adam.study.horizons import HorizonSeries
 from hvd_adam.study.linearity import Test
+from hvd_adam.study.pace import Pace
 from hvd_adam.study.verdict import verdict
 from hvd_adam.theory.elbow import Range
 
@@ -35,12 +36,14 @@ def plain(made: Analysis) -> dict[str, Any]:
                 "picked": one.picked,
                 "at_edge": one.at_edge,
                 "tried": [
-                    {"factor": f, "reached": reached, "runs": runs, "steps": number(steps)}
-                    for f, (reached, runs, steps) in one.tried.items()
+                    {"factor": f, "reached": t.reached, "runs": t.made, "steps": figure(t.steps) if t.steps else None}
+                    for f, t in one.tried.items()
                 ],
+                "spread": figure(one.spread) if one.spread else None,
             }
             for one in made.picks
         ],
+        "horizons": [_horizons(one) for one in made.horizons],
         "runs": [_run(record, made) for record in made.records],
         "left_aside": list(made.strangers),
     }
@@ -68,6 +71,7 @@ def _series(series: Series) -> dict[str, Any]:
             "fewest_steps": figure(curve.floor),
         }
     found["elbow_predicted"] = _range(series.predicted)
+    found["seconds"] = _pace(series.pace)
     found["cells"] = [_cell(series, cell) for cell in series.cells]
     return found
 
@@ -90,6 +94,48 @@ def _cell(series: Series, one: CellResult) -> dict[str, Any]:
         "region": series.hyperbola.region(cell.batch) if series.hyperbola and series.hyperbola.reported else None,
         "noise_scale": {**(_range(noise.scale) or {}), "steps": noise.steps} if noise else None,
         "step_seconds": {phase: list(values) for phase, values in one.step_seconds.items()},
+    }
+
+
+def _pace(found: Pace | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {
+        "step_seconds": {name: figure(one) for name, one in found.step.items()},
+        "seconds_to_target": {name: figure(one) for name, one in found.time.items()},
+        "efficiency": {
+            name: {"algorithmic": figure(one.algorithmic), "system": figure(one.system), "total": figure(one.total)}
+            for name, one in found.efficiency.items()
+        },
+        "nodes": [
+            {
+                "nodes": option.nodes,
+                "cell": option.name,
+                "predicted": found.is_predicted(option),
+                "seconds": figure(option.seconds),
+                "node_hours": figure(option.node_hours),
+            }
+            for option in found.options
+        ],
+        "fastest": found.choice.fastest.nodes if found.choice else None,
+        "cheapest": found.choice.cheapest.nodes if found.choice else None,
+        "cheapest_within_10_percent": found.choice.cheap_and_fast.nodes if found.choice else None,
+    }
+
+
+def _horizons(series: HorizonSeries) -> dict[str, Any]:
+    return {
+        "label": series.label,
+        "slope": figure(series.slope) if series.slope else None,
+        "cells": [
+            {
+                "cell": one.cell.group,
+                "batch": one.cell.batch,
+                "steps": figure(one.crossing.steps) if one.crossing else None,
+                "why_not": one.why_not,
+            }
+            for one in series.cells
+        ],
     }
 
 
@@ -134,14 +180,3 @@ def _range(found: Range | None) -> dict[str, Any] | None:
 def number(value: float) -> float | str:
     """JSON has no nan and no inf."""
     return float(value) if math.isfinite(value) else str(float(value))
-
-
-def flat(found: Mapping[str, Any]) -> dict[str, Any]:
-    """One level: {"slope.estimate": ...}; lists are left out."""
-    told: dict[str, Any] = {}
-    for key, value in found.items():
-        if isinstance(value, Mapping):
-            told |= {f"{key}.{inner}": one for inner, one in flat(value).items()}
-        elif not isinstance(value, list):
-            told[key] = value
-    return told
