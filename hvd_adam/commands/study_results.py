@@ -47,4 +47,55 @@ def _say(made: Any) -> None:
         click.echo(textwrap.fill(sentence.text, 100, initial_indent=mark, subsequent_indent="  "))
 
 
-COMMANDS = (study_report,)
+@click.command("check")
+@click.argument("folder")
+def study_check(folder: str) -> None:
+    """Hold the study in FOLDER to its expect: exit code 0 met, 5 not met, 6 not enough evidence."""
+    import sys
+
+    from hvd_adam.study.gate import EXIT, gate, outcome
+
+    found = gate(_analysis(folder))
+    for judgement in found:
+        click.echo(str(judgement))
+    said = outcome(found)
+    click.echo(f"{folder}: {said}")
+    sys.exit(EXIT[said])
+
+
+@click.command("compare")
+@click.argument("a")
+@click.argument("b")
+@click.option(
+    "--gate", is_flag=True, help="Exit code 5 where B needs more steps in all or some cells, 6 where unknown."
+)
+def study_compare(a: str, b: str, gate: bool) -> None:
+    """Say whether the study in B needs more or fewer steps than that in A, cell by cell, paired by seed."""
+    import sys
+
+    from hvd_adam.study.comparison import compared, lines
+
+    found = compared(_analysis(a), _analysis(b))
+    for line in lines(found):
+        click.echo(line)
+    if gate:
+        sys.exit({"more steps": 5, "differs by cell": 5, "not enough evidence": 6}.get(found.outcome, 0))
+
+
+@click.command("export")
+@click.argument("folder")
+@click.option("--format", "form", type=click.Choice(["csv", "tensorboard"]), default="csv", show_default=True)
+@click.option("--to", metavar="DIR", help="FOLDER/export by default.")
+def study_export(folder: str, form: str, to: str | None) -> None:
+    """Write the study in FOLDER as CSV tables, or its curves as TensorBoard event files."""
+    from hvd_adam.study.export import write_csv, write_events
+
+    path = Path(to) if to else Path(folder) / "export"
+    made = _analysis(folder)
+    if form == "csv":
+        click.echo("\n".join(str(file) for file in write_csv(made, path)))
+    else:
+        click.echo(f"curves of {len(write_events(made, path)):,} runs are in {path}: tensorboard --logdir {path}")
+
+
+COMMANDS = (study_report, study_compare, study_check, study_export)

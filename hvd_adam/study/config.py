@@ -59,12 +59,21 @@ class LearningRate(Section):
         return self
 
 
+class TimeRatio(Section):
+    """`cell` takes at most `at_most` times the seconds of `base` to the target; both are names of cells."""
+
+    cell: str
+    base: str
+    at_most: float = Field(gt=0)
+
+
 class Expect(Section):
     """What `study check` holds a study to."""
 
     slope: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
     linear_up_to: Positive | None = None
     reach: float | None = Field(default=None, gt=0, le=1)
+    time_ratio: TimeRatio | None = None
 
 
 class StudyConfig(Section):
