@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import nan
+from math import isnan, nan
 
 import numpy as np
 from scipy.special import ndtr, ndtri
@@ -22,7 +22,7 @@ class Goodness:
 
     Args:
         normal: p value of Shapiro and Wilk's test; nan with fewer than 8 residuals.
-        equal: p value of Brown and Forsythe's test of one spread for all cells; nan with fewer than 2 cells of 2 runs.
+        equal: p value of Brown and Forsythe's test of one spread for all cells; nan without a cell of 3 runs.
         n: residuals.
     """
 
@@ -39,7 +39,9 @@ class Goodness:
         if not self.n:
             return "not checked: no cell has two runs that reached"
         said = "log T is not normal or its spread differs between cells" if self.doubtful else "no objection"
-        return f"{said} (Shapiro-Wilk p {self.normal:.2g}, Brown-Forsythe p {self.equal:.2g}, n = {self.n})"
+        equal = "needs 3 seeds" if isnan(self.equal) else f"p {self.equal:.2g}"
+        normal = "needs 8 runs" if isnan(self.normal) else f"p {self.normal:.2g}"
+        return f"{said} (Shapiro-Wilk {normal}, Brown-Forsythe {equal}, n = {self.n})"
 
 
 def goodness(study: Study, seed: int = 0) -> Goodness:
@@ -69,8 +71,13 @@ def goodness(study: Study, seed: int = 0) -> Goodness:
 
 
 def _tests(residuals: np.ndarray, cell: np.ndarray) -> tuple[float, float]:
+    if np.ptp(residuals) < 1e-9:  # every run alike: there is no noise to check
+        return nan, nan
     normal = float(shapiro(residuals).pvalue) if len(residuals) >= 8 else nan
     groups = [residuals[cell == j] for j in np.unique(cell)]
     groups = [group for group in groups if len(group) >= 2]
-    equal = float(levene(*groups, center="median").pvalue) if len(groups) >= 2 else nan
+    # Two runs lie equally far from their median: only a cell of three has a spread within which to tell apart.
+    equal = nan
+    if len(groups) >= 2 and max(map(len, groups)) >= 3:
+        equal = float(levene(*groups, center="median").pvalue)
     return normal, equal

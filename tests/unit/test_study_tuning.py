@@ -141,6 +141,8 @@ def test_the_noise_is_objected_to_where_it_is_not_as_assumed():
     assert sum(goodness(study).normal < 0.05 for study in coarse) <= 3
     one_each = [Passage(f"c{j}", 16 + j, 1, 0, 5, 6) for j in range(4)]
     assert str(goodness(one_each)).startswith("not checked")
+    two_each = [Passage(f"c{j}", 16 + j, 1, i, 5 + i, 6 + i) for j in range(4) for i in range(2)]
+    assert "Brown-Forsythe needs 3 seeds" in str(goodness(two_each))
 
 
 def endpoints(root, seeds, rng, horizons=(100, 200, 400, 800), noise=0.1):
