@@ -18,14 +18,25 @@ def moved(batch: tuple[Tensor, ...], device: torch.device) -> tuple[Tensor, ...]
     return tuple(part.to(device, non_blocking=True) for part in batch)
 
 
+class _Stopped(Exception):
+    """Some rank was asked to stop."""
+
+
 def evaluate(
-    task: Task, model: torch.nn.Module, optimizer: DistributedOptimizer, chunk: int = 250, train: int | None = None
-) -> dict[str, float]:
+    task: Task,
+    model: torch.nn.Module,
+    optimizer: DistributedOptimizer,
+    chunk: int = 250,
+    train: int | None = None,
+    asked: Callable[[], bool] = lambda: False,
+) -> dict[str, float] | None:
     """The mean of each of the task's measures over all test samples; the same on every rank.
 
     Args:
         chunk: samples evaluated at once: fixed, so that the sums do not depend on who makes them.
         train: also "train_loss", over so many training samples: the same ones, seen alike, each time.
+        asked: whether this rank was asked to stop. Rides each round of one chunk a worker, so that no long
+            evaluation keeps a run from saving itself in time; then the answer is None, on every rank.
     """
 
     def measured(part: np.ndarray, on_training: bool = False) -> dict[str, Tensor]:
@@ -34,12 +45,17 @@ def evaluate(
 
     device = next(model.parameters()).device
     model.eval()
-    with torch.no_grad():
-        found = _means(measured, np.arange(task.test_size), chunk, optimizer)
-        if train:
-            chosen = _fixed_share(task.train_size, train)
-            found["train_loss"] = _means(partial(measured, on_training=True), chosen, chunk, optimizer)["loss"]
-    model.train()
+    try:
+        with torch.no_grad():
+            found = _means(measured, np.arange(task.test_size), chunk, optimizer, asked)
+            if train:
+                chosen = _fixed_share(task.train_size, train)
+                on_training = partial(measured, on_training=True)
+                found["train_loss"] = _means(on_training, chosen, chunk, optimizer, asked)["loss"]
+    except _Stopped:
+        return None
+    finally:
+        model.train()
     if "accuracy" in found:
         found["error"] = 1.0 - found["accuracy"]
     return found
@@ -50,17 +66,24 @@ def _means(
     chosen: np.ndarray,
     chunk: int,
     optimizer: DistributedOptimizer,
+    asked: Callable[[], bool],
 ) -> dict[str, float]:
     parts = [chosen[i : i + chunk] for i in range(0, len(chosen), chunk)]
     names = sorted(measured(parts[0][:1]))
-    sums = []
-    for worker in optimizer.workers_here:
-        total = torch.zeros(len(names) + 1, dtype=torch.float64)
-        for part in parts[worker :: optimizer.worker_count]:
-            found = measured(part)
-            total += torch.tensor([*(float(found[name]) for name in names), len(part)], dtype=torch.float64)
-        sums.append(total)
-    *means, count = optimizer.reduce_over_workers(sums).tolist()
+    total = torch.zeros(len(names) + 2, dtype=torch.float64)  # and samples, and who asks to stop
+    for first in range(0, len(parts), optimizer.worker_count):
+        sums = []
+        for worker in optimizer.workers_here:
+            mine = torch.zeros_like(total)
+            for part in parts[first : first + optimizer.worker_count][worker : worker + 1]:
+                found = measured(part)
+                mine[:-1] = torch.tensor([*(float(found[name]) for name in names), len(part)], dtype=torch.float64)
+            sums.append(mine)
+        sums[0][-1] = float(asked())
+        total += optimizer.reduce_over_workers(sums)
+        if total[-1] > 0:
+            raise _Stopped
+    *means, count, _ = total.tolist()
     return {name: value / count for name, value in zip(names, means, strict=True)}
 
 

@@ -124,6 +124,7 @@ class _Trainer:
         if saved:
             self.optimizer.load_averaging_state(saved["averaging"])
         self.start = self.result.step
+        self.due = bool(saved and saved.get("evaluation_due"))  # the evaluation of this step is still to be made
         self.trace = self._open_trace()
 
     def run(self) -> Result:
@@ -131,9 +132,10 @@ class _Trainer:
         try:
             self._announce()
             evaluations = set(self.config.evaluate.steps(self.steps))
-            if self.start == 0 and 0 in evaluations:
-                self._evaluate(0, None)
-            self._steps(evaluations)
+            if self.due or (self.start == 0 and 0 in evaluations):
+                self._evaluate(self.start, None)
+            if not self.due:
+                self._steps(evaluations)
             self.result.status, self.result.ended_by = self._ending()
         except BaseException:
             self._close("interrupted" if self.result.status == "running" else self.result.status)
@@ -152,8 +154,8 @@ class _Trainer:
             self.optimizer.zero_grad()
             self._record(step, spent, outcome, rates)
             if step in evaluations:
-                self._evaluate(step, outcome.loss)
-            ends = outcome.stop_asked or step == self.steps or self._reached_all()
+                self._evaluate(step, outcome.loss, hurry=outcome.stop_asked and self.config.max_seconds is None)
+            ends = outcome.stop_asked or self.due or step == self.steps or self._reached_all()
             if ends or self._is_due(step):
                 self._save(step)
             if ends:
@@ -169,6 +171,8 @@ class _Trainer:
         return limit is not None and self.world.rank == 0 and sum(self.result.seconds.values()) >= limit
 
     def _ending(self) -> tuple[str, str]:
+        if self.due:
+            return "stopped", "signal"
         if self._reached_all():
             return "done", "target"
         if self.result.step == self.steps:
@@ -221,12 +225,17 @@ class _Trainer:
                 "lower the learning rate, set clip_norm, or look at the data",
             )
 
-    def _evaluate(self, step: int, loss: float | None) -> None:
+    def _evaluate(self, step: int, loss: float | None, hurry: bool = False) -> None:
+        """Measures; asked to stop, before (`hurry`) or meanwhile, it leaves that to the next launch: `due`."""
         started = time.perf_counter()
+        how = self.config.evaluate
         with autocast(self.config, self.world):
-            measures = evaluate(
-                self.task, self.model, self.optimizer, self.config.evaluate.chunk, self.config.evaluate.train
-            )
+            measures = None if hurry else evaluate(
+                self.task, self.model, self.optimizer, how.chunk, how.train, lambda: self.stop.flag
+            )  # fmt: skip
+        self.due = measures is None
+        if measures is None:
+            return
         evaluations = self.result.evaluations
         evaluations.append((step, measures))
         if "gradient_norm" in measures:
@@ -265,6 +274,7 @@ class _Trainer:
                 "seconds": result.seconds,
                 "measures": result.measures,
                 "evaluations": result.evaluations,
+                "evaluation_due": self.due,
             }
             checkpoint.save(self.path / "checkpoints", step, self.config, content)
 
@@ -282,7 +292,7 @@ class _Trainer:
         if self.world.rank:
             return Trace(None)
         write_environment(self.path, {**facts, "resumed_from": self.start})
-        kept = cut_back(self.path / "trace.jsonl", self.start)
+        kept = cut_back(self.path / "trace.jsonl", self.start, evaluated=not self.due)
         trace = Trace(self.path / "trace.jsonl")
         if not kept:
             trace.write(

@@ -57,14 +57,19 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 
-def cut_back(path: Path, step: int) -> int:
+def cut_back(path: Path, step: int, evaluated: bool = True) -> int:
     """Removes what lies after `step`, so that a resumed run writes no step twice; returns the lines kept.
 
-    At step 0 nothing is kept: the run starts afresh.
+    At step 0 nothing is kept: the run starts afresh. Without `evaluated` this step's evaluation is removed too.
     """
     if not path.exists():
         return 0
-    kept = [line for line in read(path) if line.get("step", 0) <= step and line["kind"] != "end"] if step else []
+
+    def stays(line: dict[str, Any]) -> bool:
+        at = line.get("step", 0)
+        return line["kind"] != "end" and (at < step or (at == step and (evaluated or line["kind"] != "eval")))
+
+    kept = [line for line in read(path) if stays(line)] if step else []
     fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
     fresh.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
     fresh.replace(path)

@@ -30,7 +30,7 @@ class Job:
         """What it has written so far."""
         return "".join(path.read_text() for path in self.where.glob(f"*-{self.number}.out"))
 
-    def wait(self, claim: Callable[[], Any], patience: float = 120.0, hasten: bool = True) -> None:
+    def wait(self, claim: Callable[[], Any], patience: float = 300.0, hasten: bool = True) -> None:
         """Returns when the claim is true. A job that is queued again is started as soon as Slurm can, not later."""
         deadline = time.monotonic() + patience
         while not claim():
@@ -40,7 +40,7 @@ class Job:
                 self.cluster.run("scontrol", "update", f"jobid={self.number}", "StartTime=now")
             time.sleep(0.3)
 
-    def end(self, patience: float = 120.0) -> int:
+    def end(self, patience: float = 300.0) -> int:
         """Waits for its end; the exit code of its batch script."""
         self.wait(lambda: self.facts()["JobState"] in ENDED, patience)
         code, signal = map(int, self.facts()["ExitCode"].split(":"))

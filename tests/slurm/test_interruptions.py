@@ -1,0 +1,202 @@
+"""Jobs that are interrupted and go on: parameters, result and trace equal an undisturbed run's, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from cluster import Cluster
+from conftest import TREE
+from jobs import submit
+
+EVERY, STEPS = 20, 60
+CONFIG = (
+    TREE / "configs/digits-exact.yaml", f"steps={STEPS}", f"checkpoint.every={EVERY}", f"evaluate.every={EVERY}",
+    "workers=4", "evaluate.chunk=50",
+)  # fmt: skip
+LAUNCH = ("seconds", "ranks", "reached")  # what a clock says, or belongs to a launch
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("interruptions")
+
+
+@pytest.fixture(scope="module")
+def truth(folder: Path) -> Path:
+    """The undisturbed run, on one rank, without Slurm."""
+    run = folder / "undisturbed"
+    command = [TREE / "launchers/local", "-n", "1", "--", sys.executable, "-m", "hvd_adam", "train", *CONFIG]
+    environment = {**os.environ, "PYTHONPATH": str(TREE)}
+    done = subprocess.run([*command, "--run", run], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return run
+
+
+def told(run: Path) -> tuple[list[Any], dict[str, Any]]:
+    """What the trace and the result say of the training."""
+    lines = [json.loads(line) for line in (run / "trace.jsonl").read_text().splitlines()]
+    trace = [{k: v for k, v in line.items() if k not in LAUNCH} for line in lines if line["kind"] != "start"]
+    return trace, {k: v for k, v in json.loads((run / "result.json").read_text()).items() if k not in LAUNCH}
+
+
+def equals(run: Path, truth: Path) -> bool:
+    weights, true = (torch.load(path / "model.pt", weights_only=True) for path in (run, truth))
+    return told(run) == told(truth) and all(torch.equal(weights[name], true[name]) for name in true)
+
+
+class Trial:
+    """A job that goes on slowly until `release`, and the place where its run writes."""
+
+    def __init__(self, cluster: Cluster, folder: Path, name: str, *options: str, **environment: str) -> None:
+        self.cluster, self.run, self.hold = cluster, folder / name, folder / f"hold {name}"
+        self.hold.touch()
+        words = (*options, TREE / "slurm/train.sbatch", *CONFIG, "--run", self.run)
+        where = folder / f"from {name}"
+        where.mkdir()
+        slow = {"PYTHONPATH": f"{TREE}/tests/slurm/faults:{TREE}", "TEST_HOLD": str(self.hold), "TEST_PAUSE": "0.5"}
+        self.job = submit(cluster, *words, where=where, **{**slow, **environment})
+
+    def reach(self, step: int) -> None:
+        """Waits until so many steps are made."""
+        trace = self.run / "trace.jsonl"
+        self.job.wait(lambda: trace.exists() and trace.read_text().count('"kind": "step"') >= step)
+
+    def ask(self, *command: str) -> None:
+        number = str(self.job.number)
+        words = [word.replace("JOB", number) for word in command]
+        done = self.cluster.run(*words)
+        assert done.returncode == 0, done.stderr
+
+    def release(self) -> None:
+        """Once it has been queued again: it may go on at full speed."""
+        self.job.wait(lambda: self.job.facts()["Restarts"] == "1")
+        self.hold.unlink()
+
+    def starts(self) -> list[int]:
+        """The step that each launch began after."""
+        launches = json.loads((self.run / "environment.json").read_text())["launches"]
+        return [launch["resumed_from"] for launch in launches]
+
+
+SPREAD = ("--nodes=2", "--ntasks-per-node=1", "--nodelist=n1,n2", "--time=10", "--signal=B:USR1@5")
+ALONE = ("--nodes=1", "--ntasks-per-node=2", "--time=10", "--signal=B:USR1@5")
+
+
+def time_limit(cluster: Cluster, folder: Path) -> Trial:
+    trial = Trial(cluster, folder, "time limit", *SPREAD, TEST_PAUSE="1")
+    trial.reach(3)
+    trial.ask("scontrol", "update", "TimeLimit=1", "jobid=JOB")  # Slurm looks every 30 s
+    trial.release()
+    trial.ask("scontrol", "update", "TimeLimit=10", "jobid=JOB")
+    return trial
+
+
+def signal_and_other_ranks(cluster: Cluster, folder: Path) -> Trial:
+    """Its cap is reached at once; another job, of one rank, goes on."""
+    trial = Trial(cluster, folder, "signal", *SPREAD, HVD_ADAM_RESTARTS="0")
+    trial.reach(3)
+    trial.ask("scancel", "--batch", "--signal=USR1", "JOB")
+    assert trial.job.end() == 75, trial.job.said()
+    assert f"HVD_ADAM_RESTARTS allows no more: submit it with --run {trial.run} to go on" in trial.job.said()
+    words = ("--ntasks-per-node=1", TREE / "slurm/train.sbatch", *CONFIG, "--run", trial.run)
+    trial.job = submit(cluster, *words, where=trial.job.where)
+    return trial
+
+
+def requeue(cluster: Cluster, folder: Path) -> Trial:
+    trial = Trial(cluster, folder, "requeue", *SPREAD, HVD_ADAM_LAUNCHER="srun")
+    trial.reach(EVERY + 3)
+    trial.ask("scontrol", "requeue", "JOB")
+    trial.release()
+    return trial
+
+
+def evaluation(cluster: Cluster, folder: Path) -> Trial:
+    """Asked to stop while it evaluates, which would take 20 s."""
+    trial = Trial(cluster, folder, "evaluation", *SPREAD, TEST_PAUSE="0", TEST_EVALUATION_PAUSE="10")
+    trial.reach(EVERY)
+    trial.ask("scancel", "--batch", "--signal=USR1", "JOB")
+    trial.release()
+    return trial
+
+
+def preempted(cluster: Cluster, folder: Path, name: str, partition: str, node: str) -> Trial:
+    """A job of more weight wants its node."""
+    trial = Trial(cluster, folder, name, *ALONE, f"--nodelist={node}", f"--partition={partition}")
+    trial.reach(EVERY + 3)
+    words = ("--partition=urgent", f"--nodelist={node}", "--ntasks=4", "--output=/dev/null", "--wrap=sleep 1")
+    assert submit(cluster, *words, where=folder).end() == 0
+    trial.release()
+    return trial
+
+
+def warned(cluster: Cluster, folder: Path) -> Trial:
+    return preempted(cluster, folder, "warned", "patient", "n3")
+
+
+def unwarned(cluster: Cluster, folder: Path) -> Trial:
+    return preempted(cluster, folder, "unwarned", "main", "n4")
+
+
+SCENES = (time_limit, signal_and_other_ranks, requeue, evaluation, warned, unwarned)
+
+
+@pytest.fixture(scope="module")
+def scenes(session_cluster: Cluster, folder: Path) -> Iterator[dict[Any, Future[Any]]]:
+    """All at once: most of their time goes into waiting."""
+    with ThreadPoolExecutor(len(SCENES)) as pool:
+        yield {scene: pool.submit(scene, session_cluster, folder) for scene in SCENES}
+    session_cluster.run("scancel", "--user=root")
+
+
+def test_time_limit(scenes: dict[Any, Future[Any]], truth: Path) -> None:
+    trial = scenes[time_limit].result()
+    assert trial.job.end() == 0, trial.job.said()
+    assert "asked to stop" in trial.job.said()
+    assert 3 <= trial.starts()[1] < STEPS
+    assert equals(trial.run, truth)
+
+
+def test_scancel_signal_and_then_another_number_of_ranks(scenes: dict[Any, Future[Any]], truth: Path) -> None:
+    trial = scenes[signal_and_other_ranks].result()
+    assert trial.job.end() == 0, trial.job.said()
+    assert 3 <= trial.starts()[1] < EVERY
+    assert equals(trial.run, truth)
+
+
+def test_requeue_without_warning_loses_one_interval_at_most(scenes: dict[Any, Future[Any]], truth: Path) -> None:
+    trial = scenes[requeue].result()
+    assert trial.job.end() == 0, trial.job.said()
+    assert trial.starts()[1] == EVERY
+    assert equals(trial.run, truth)
+
+
+def test_an_evaluation_is_left_to_the_next_start(scenes: dict[Any, Future[Any]], truth: Path) -> None:
+    trial = scenes[evaluation].result()
+    assert trial.job.end() == 0, trial.job.said()
+    assert trial.starts()[1] == EVERY and trial.job.said().count(f"step {EVERY}/{STEPS}") == 1
+    assert equals(trial.run, truth)
+
+
+def test_preemption_with_warning_loses_nothing(scenes: dict[Any, Future[Any]], truth: Path) -> None:
+    trial = scenes[warned].result()
+    assert trial.job.end() == 0, trial.job.said()
+    assert "asked to stop" in trial.job.said() and "stopped at a checkpoint" in trial.job.said()
+    assert EVERY < trial.starts()[1] < STEPS
+    assert equals(trial.run, truth)
+
+
+def test_preemption_without_warning_loses_one_interval_at_most(scenes: dict[Any, Future[Any]], truth: Path) -> None:
+    trial = scenes[unwarned].result()
+    assert trial.job.end() == 0, trial.job.said()
+    assert trial.starts()[1] == EVERY
+    assert equals(trial.run, truth)
