@@ -1,16 +1,18 @@
 """Checkpoints: written beside, synced, renamed, checksummed; two are kept.
 
 A file is a SHA-256 and then torch's bytes. It holds everything by parameter name, so that it knows
-nothing of buckets or ranks, and the config that it belongs to.
+nothing of buckets or ranks, and the config that it belongs to. Who writes when: checkpoint_writer.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from hvd_adam.training.rundir import refuse_foreign
 
 SCHEMA = 1
 KEPT = 2
+PATIENCE = 60.0  # seconds that a shared folder may be late
 _DIGEST = 32
 
 
@@ -45,24 +48,42 @@ def save(folder: Path, step: int, config: RunConfig, content: dict[str, Any]) ->
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(path)
+        _sync_names(folder)
         for old in sorted(folder.glob("step-*.ckpt"))[:-KEPT]:
             old.unlink()
     except OSError as error:
+        with contextlib.suppress(OSError):
+            fresh.unlink()  # the room that it takes is missing elsewhere
         raise RunError(
             f"checkpoint {path}", f"it cannot be written: {error.strerror}", "free or open the folder"
         ) from error
     return path
 
 
+def _sync_names(folder: Path) -> None:
+    """The new name is on the disk before the old file goes; a file system that knows no such call has its own order."""
+    with contextlib.suppress(OSError):
+        names = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(names)
+        finally:
+            os.close(names)
+
+
 def load_newest(world: World, folder: Path, config: RunConfig) -> dict[str, Any] | None:
-    """The newest checkpoint that is whole; None where there is none. A damaged one is said and passed over.
+    """The newest checkpoint that is whole; None where there is none. A damaged one is said, set aside and passed over.
+
+    Rank 0 chooses; the others read the same file, and wait for it where their view of a shared folder is late.
 
     Raises:
         ConfigError: it belongs to another config; the keys that differ are named.
-        RunError: ranks see different files.
+        RunError: a rank does not see the file.
     """
-    content = _newest(folder, speak=world.rank == 0)
-    agree(world, {"the step of the newest checkpoint": content["step"] if content else 0})
+    content, chosen = _newest(folder) if world.rank == 0 else (None, ("", ""))
+    name, digest = json.loads(world.allgather_bytes(json.dumps(chosen).encode())[0])
+    if world.rank and name:
+        content = _wait_for(folder / name, digest)
+    agree(world, {"the newest checkpoint": content["step"] if content else 0})
     if content is None:
         return None
     if content.get("schema") != SCHEMA:
@@ -75,11 +96,37 @@ def load_newest(world: World, folder: Path, config: RunConfig) -> dict[str, Any]
     return content
 
 
-def _newest(folder: Path, speak: bool) -> dict[str, Any] | None:
+def _newest(folder: Path) -> tuple[dict[str, Any] | None, tuple[str, str]]:
+    """The content, and the file's name and checksum."""
     for path in sorted(folder.glob("step-*.ckpt"), reverse=True):
+        content, why = _read(path)
+        if content is not None:
+            return content, (path.name, why)
+        sys.stderr.write(f"hvd-adam: {path} is damaged ({why}); the one before it is used.\n")
+        with contextlib.suppress(OSError):  # out of the way of the two that are kept, but there to be looked at
+            path.replace(path.with_suffix(".damaged"))
+    return None, ("", "")
+
+
+def _read(path: Path, digest: str | None = None) -> tuple[dict[str, Any] | None, str]:
+    """The content and its checksum; or None, and what is wrong with the file."""
+    try:
         data = path.read_bytes()
-        if hashlib.sha256(data[_DIGEST:]).digest() == data[:_DIGEST]:
-            return torch.load(io.BytesIO(data[_DIGEST:]), weights_only=True, map_location="cpu")
-        if speak:
-            sys.stderr.write(f"hvd-adam: {path} is damaged (checksum); the one before it is used.\n")
-    return None
+    except OSError as error:
+        return None, error.strerror or str(error)
+    found = hashlib.sha256(data[_DIGEST:])
+    if found.digest() != data[:_DIGEST] or digest not in (None, found.hexdigest()):
+        return None, "checksum"
+    try:
+        return torch.load(io.BytesIO(data[_DIGEST:]), weights_only=True, map_location="cpu"), found.hexdigest()
+    except Exception as error:  # the bytes are those that were written, so it is another torch that wrote them
+        return None, f"torch {torch.__version__} cannot read it: {error}"
+
+
+def _wait_for(path: Path, digest: str) -> dict[str, Any] | None:
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        content, _ = _read(path, digest)
+        if content is not None or time.monotonic() > deadline:
+            return content
+        time.sleep(0.5)

@@ -15,6 +15,7 @@ from hvd_adam.optim.averaging import DistributedOptimizer
 from hvd_adam.optim.outcome import Outcome
 from hvd_adam.training import checkpoint
 from hvd_adam.training.batches import autocast, batches
+from hvd_adam.training.checkpoint_writer import CheckpointWriter
 from hvd_adam.training.condition import condition_line
 from hvd_adam.training.evaluation import evaluate, running_mean
 from hvd_adam.training.launch_facts import agree_before_step_1, launch_facts, place
@@ -126,6 +127,8 @@ class _Trainer:
         self.start = self.result.step
         self.due = bool(saved and saved.get("evaluation_due"))  # the evaluation of this step is still to be made
         self.trace = self._open_trace()
+        self.writer = None if world.rank else CheckpointWriter(path / "checkpoints", config, self.trace.sync)
+        self.stall: float | None = None  # seconds that the last checkpoint took from the step
 
     def run(self) -> Result:
         """Steps from where the run stands to the end, or to a stop that some rank was asked for."""
@@ -157,7 +160,7 @@ class _Trainer:
                 self._evaluate(step, outcome.loss, hurry=outcome.stop_asked and self.config.max_seconds is None)
             ends = outcome.stop_asked or self.due or step == self.steps or self._reached_all()
             if ends or self._is_due(step):
-                self._save(step)
+                self._save(step, last=ends)
             if ends:
                 return
 
@@ -211,7 +214,7 @@ class _Trainer:
         result.skipped += outcome.skipped
         result.in_a_row = result.in_a_row + 1 if outcome.skipped else 0
         self.trace.write(
-            "step", step=step, samples=result.samples, seconds={k: round(v, 6) for k, v in spent.items()},
+            "step", step=step, samples=result.samples, seconds=self._rounded(spent),
             loss=outcome.loss, grad_norm=outcome.grad_norm, lr=rates.lr, beta1=rates.beta1, beta2=rates.beta2,
             skipped=outcome.skipped, **_noise(outcome),
         )  # fmt: skip
@@ -224,6 +227,11 @@ class _Trainer:
                 "the run has diverged, or its data holds a NaN",
                 "lower the learning rate, set clip_norm, or look at the data",
             )
+
+    def _rounded(self, spent: dict[str, float]) -> dict[str, float]:
+        """For the trace; with what the checkpoint after the step before has cost, where there was one."""
+        stall, self.stall = self.stall, None
+        return {k: round(v, 6) for k, v in [*spent.items(), *([("checkpoint", stall)] if stall is not None else [])]}
 
     def _evaluate(self, step: int, loss: float | None, hurry: bool = False) -> None:
         """Measures; asked to stop, before (`hurry`) or meanwhile, it leaves that to the next launch: `due`."""
@@ -262,21 +270,26 @@ class _Trainer:
         every = self.config.checkpoint.every
         return every is not None and step % every == 0
 
-    def _save(self, step: int) -> None:
-        if self.world.rank == 0:
-            result = self.result
-            content = {
-                "model": self.model.state_dict(),
-                "optimizer": optimizer_state(self.parts),
-                "averaging": self.optimizer.averaging_state(),
-                "skipped": [result.skipped, result.in_a_row],
-                "samples": result.samples,
-                "seconds": result.seconds,
-                "measures": result.measures,
-                "evaluations": result.evaluations,
-                "evaluation_due": self.due,
-            }
-            checkpoint.save(self.path / "checkpoints", step, self.config, content)
+    def _save(self, step: int, last: bool) -> None:
+        """Rank 0 writes beside the training, at once where it is to end; the next line of the trace has the stall."""
+        if self.writer is None:
+            return
+        result = self.result
+        content = {
+            "model": self.model.state_dict(),
+            "optimizer": optimizer_state(self.parts),
+            "averaging": self.optimizer.averaging_state(),
+            "skipped": [result.skipped, result.in_a_row],
+            "samples": result.samples,
+            "seconds": result.seconds,
+            "measures": result.measures,
+            "evaluations": result.evaluations,
+            "evaluation_due": self.due,
+        }
+        if not last:
+            self.stall = self.writer.save(step, content)
+        elif not self.writer.save_now(step, content) and self.say:
+            self.say(f"step {step} could not be saved: the next start goes on from the last good checkpoint")
 
     def _restore(self, saved: dict[str, Any]) -> None:
         load_weights(self.model, saved["model"])
@@ -324,6 +337,8 @@ class _Trainer:
                 self.say(f"goes on from the checkpoint of step {self.start}")
 
     def _close(self, status: str) -> None:
+        if self.writer:
+            self.writer.finish()
         self.trace.write("end", step=self.result.step, status=status)
         self.trace.close()
         if self.world.rank:

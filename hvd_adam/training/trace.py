@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,36 +20,79 @@ from hvd_adam.errors import RunError
 from hvd_adam.training.rundir import plain
 
 SCHEMA = 1
+KEPT_BYTES = 1 << 26  # of lines that a full disk does not take
 
 
 class Trace:
-    """Writes lines whole: what is on disk can be read at any moment. `path` None writes nothing."""
+    """Writes lines whole: what is on disk can be read at any moment. `path` None writes nothing.
+
+    A full disk does not end the training: lines are kept in memory, and written once there is room.
+    """
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666) if path else None
+        self._left = b""  # what the disk has not taken yet
+        self._complained = False
 
     def write(self, kind: str, **values: Any) -> None:
-        """Appends one line, by one system call.
+        """Appends one line, by one system call where the disk takes it.
 
         Raises:
-            RunError: the disk is full, or the folder is gone.
+            RunError: more lines are kept than memory is for.
         """
         if self._file is None:
             return
-        line = (json.dumps({"kind": kind, **plain(values)}, allow_nan=False) + "\n").encode()
-        try:
-            written = os.write(self._file, line)
-        except OSError as error:
-            raise RunError(f"trace {self._path}", f"it cannot be written: {error.strerror}", "free the disk") from error
-        if written < len(line):
-            raise RunError(f"trace {self._path}", "the disk is full", "free it, and add --resume")
+        self._left += (json.dumps({"kind": kind, **plain(values)}, allow_nan=False) + "\n").encode()
+        why = self._flush()
+        if why and not self._complained:
+            self._complained = True
+            sys.stderr.write(f"hvd-adam: {self._refusal(why)}\n  Training goes on, and keeps the lines in memory.\n")
+            sys.stderr.flush()
+        if len(self._left) > KEPT_BYTES:
+            raise self._refusal(why)
+
+    def sync(self) -> None:
+        """Returns when all lines are on the disk.
+
+        Raises:
+            RunError: they cannot be.
+        """
+        if self._file is not None:
+            try:
+                os.fsync(self._file)
+            except OSError as error:
+                raise self._refusal(error.strerror or str(error)) from error
+        if self._left:
+            raise self._refusal("lines of it are still in memory")
 
     def close(self) -> None:
-        """Ends the file; later lines go nowhere."""
+        """Ends the file; later lines go nowhere.
+
+        Raises:
+            RunError: lines are left that the disk does not take.
+        """
         if self._file is not None:
+            why = self._flush() if self._left else ""
             os.close(self._file)
             self._file = None
+            if why:
+                raise self._refusal(why)
+
+    def _flush(self) -> str:
+        """Writes what is left; why that was not all."""
+        assert self._file is not None
+        try:
+            self._left = self._left[os.write(self._file, self._left) :]
+        except OSError as error:
+            return error.strerror or str(error)
+        if self._left:
+            return "the disk is full"
+        self._complained = False
+        return ""
+
+    def _refusal(self, why: str) -> RunError:
+        return RunError(f"trace {self._path}", f"it cannot be written: {why}", "free the disk")
 
 
 def read(path: Path) -> list[dict[str, Any]]:
