@@ -13,6 +13,7 @@ import click
 
 from hvd_adam.commands.check import check
 from hvd_adam.commands.data import data
+from hvd_adam.commands.diagnose import diagnose
 from hvd_adam.commands.doctor import doctor
 from hvd_adam.commands.group import NearestGroup
 from hvd_adam.commands.predict import predict
@@ -31,7 +32,7 @@ def cli() -> None:
     """Generic Adam over Horovod and MPI."""
 
 
-for _command in (train, check, data, doctor, study, predict, probe, reproduce):
+for _command in (train, check, data, doctor, diagnose, study, predict, probe, reproduce):
     cli.add_command(_command)
 
 

@@ -18,6 +18,7 @@ from hvd_adam.training.batches import autocast, batches
 from hvd_adam.training.checkpoint_writer import CheckpointWriter
 from hvd_adam.training.condition import condition_line
 from hvd_adam.training.evaluation import evaluate, running_mean
+from hvd_adam.training.heartbeat import Heartbeat
 from hvd_adam.training.launch_facts import agree_before_step_1, launch_facts, place
 from hvd_adam.training.preemption import StopRequest
 from hvd_adam.training.preparation import (
@@ -132,6 +133,7 @@ class _Trainer:
 
     def run(self) -> Result:
         """Steps from where the run stands to the end, or to a stop that some rank was asked for."""
+        self.heart = Heartbeat(self.path, self.world.rank, self.world.host, self.config.stall_limit)
         try:
             self._announce()
             evaluations = set(self.config.evaluate.steps(self.steps))
@@ -151,8 +153,11 @@ class _Trainer:
         for step in range(self.start + 1, self.steps + 1):
             if self._reached_all():
                 return
+            self.heart.step = step
+            self.heart.alive()
             rates = self.parts.adam.rates()[0]
             spent = self._passes(step)
+            self.heart.at("wait")
             outcome = self.optimizer.step(stop=self.stop.flag or self._out_of_time())
             self.optimizer.zero_grad()
             self._record(step, spent, outcome, rates)
@@ -185,19 +190,24 @@ class _Trainer:
     def _passes(self, step: int) -> dict[str, float]:
         """Forward and backward of this rank's workers; the seconds of each phase."""
         spent = dict.fromkeys(PHASES, 0.0)
+        heart = self.heart
         for worker in self.optimizer.workers(step):
             then = self._now()
+            heart.at("data")
             for batch in batches(self.config, self.world, self.parts, step, worker):
                 now = self._now()
                 spent["data"] += now - then
+                heart.at("forward")
                 with autocast(self.config, self.world):
                     loss = self.task.loss(self.model, batch)
                 then, now = now, self._now()
                 spent["forward"] += now - then
+                heart.at("backward")
                 loss.backward()
                 then, now = now, self._now()
                 spent["backward"] += now - then
                 self.optimizer.add(loss.detach(), self.config.local_batch)
+                heart.at("data")
                 then = self._now()
         return spent
 
@@ -210,6 +220,7 @@ class _Trainer:
         spent["wait"], spent["step"] = outcome.wait_seconds, outcome.step_seconds
         for phase in PHASES:
             result.seconds[phase] += spent[phase]
+        self.heart.seconds = result.seconds
         result.step, result.samples = step, result.samples + outcome.samples
         result.skipped += outcome.skipped
         result.in_a_row = result.in_a_row + 1 if outcome.skipped else 0
@@ -235,11 +246,12 @@ class _Trainer:
 
     def _evaluate(self, step: int, loss: float | None, hurry: bool = False) -> None:
         """Measures; asked to stop, before (`hurry`) or meanwhile, it leaves that to the next launch: `due`."""
+        self.heart.at("evaluation")
         started = time.perf_counter()
         how = self.config.evaluate
         with autocast(self.config, self.world):
             measures = None if hurry else evaluate(
-                self.task, self.model, self.optimizer, how.chunk, how.train, lambda: self.stop.flag
+                self.task, self.model, self.optimizer, how.chunk, how.train, self._asked
             )  # fmt: skip
         self.due = measures is None
         if measures is None:
@@ -257,6 +269,11 @@ class _Trainer:
             shown = "  ".join(f"{name} {value:.4g}" for name, value in measures.items())
             training = "" if loss is None else f"  training loss {loss:.4g}"
             self.say(f"step {step}/{self.steps}{training}  test {shown}")
+
+    def _asked(self) -> bool:
+        """Looked at in each round of an evaluation: a sign of life."""
+        self.heart.alive()
+        return self.stop.flag
 
     def _unknown_measure(self, measures: dict[str, float]) -> ConfigError:
         wrong = next(target for target in self.config.until if target.measure not in measures)
@@ -337,6 +354,7 @@ class _Trainer:
                 self.say(f"goes on from the checkpoint of step {self.start}")
 
     def _close(self, status: str) -> None:
+        self.heart.stop(status)
         if self.writer:
             self.writer.finish()
         self.trace.write("end", step=self.result.step, status=status)

@@ -6,6 +6,9 @@ import signal
 from typing import Any
 
 
+_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)
+
+
 class StopRequest:
     """SIGUSR1 and SIGUSR2 raise `flag`; it rides the next step, so that all ranks stop together.
 
@@ -14,8 +17,10 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.flag = False
-        for number in (signal.SIGUSR1, signal.SIGUSR2):
+        for number in _SIGNALS:
             signal.signal(number, self._raise)
 
     def _raise(self, number: int, frame: Any) -> None:
         self.flag = True
+        for again in _SIGNALS:  # a batch script repeats itself; Python's own end would take that for a command to die
+            signal.signal(again, signal.SIG_IGN)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -12,17 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from cluster import Cluster
 from conftest import TREE
 from jobs import submit
-
-EVERY, STEPS = 20, 60
-CONFIG = (
-    TREE / "configs/digits-exact.yaml", f"steps={STEPS}", f"checkpoint.every={EVERY}", f"evaluate.every={EVERY}",
-    "workers=4", "evaluate.chunk=50",
-)  # fmt: skip
-LAUNCH = ("seconds", "ranks", "reached")  # what a clock says, or belongs to a launch
+from trials import CONFIG, EVERY, STEPS, Trial, equals
 
 
 @pytest.fixture(scope="module")
@@ -39,52 +31,6 @@ def truth(folder: Path) -> Path:
     done = subprocess.run([*command, "--run", run], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     return run
-
-
-def told(run: Path) -> tuple[list[Any], dict[str, Any]]:
-    """What the trace and the result say of the training."""
-    lines = [json.loads(line) for line in (run / "trace.jsonl").read_text().splitlines()]
-    trace = [{k: v for k, v in line.items() if k not in LAUNCH} for line in lines if line["kind"] != "start"]
-    return trace, {k: v for k, v in json.loads((run / "result.json").read_text()).items() if k not in LAUNCH}
-
-
-def equals(run: Path, truth: Path) -> bool:
-    weights, true = (torch.load(path / "model.pt", weights_only=True) for path in (run, truth))
-    return told(run) == told(truth) and all(torch.equal(weights[name], true[name]) for name in true)
-
-
-class Trial:
-    """A job that goes on slowly until `release`, and the place where its run writes."""
-
-    def __init__(self, cluster: Cluster, folder: Path, name: str, *options: str, **environment: str) -> None:
-        self.cluster, self.run, self.hold = cluster, folder / name, folder / f"hold {name}"
-        self.hold.touch()
-        words = (*options, TREE / "slurm/train.sbatch", *CONFIG, "--run", self.run)
-        where = folder / f"from {name}"
-        where.mkdir()
-        slow = {"PYTHONPATH": f"{TREE}/tests/slurm/faults:{TREE}", "TEST_HOLD": str(self.hold), "TEST_PAUSE": "0.5"}
-        self.job = submit(cluster, *words, where=where, **{**slow, **environment})
-
-    def reach(self, step: int) -> None:
-        """Waits until so many steps are made."""
-        trace = self.run / "trace.jsonl"
-        self.job.wait(lambda: trace.exists() and trace.read_text().count('"kind": "step"') >= step)
-
-    def ask(self, *command: str) -> None:
-        number = str(self.job.number)
-        words = [word.replace("JOB", number) for word in command]
-        done = self.cluster.run(*words)
-        assert done.returncode == 0, done.stderr
-
-    def release(self) -> None:
-        """Once it has been queued again: it may go on at full speed."""
-        self.job.wait(lambda: self.job.facts()["Restarts"] == "1")
-        self.hold.unlink()
-
-    def starts(self) -> list[int]:
-        """The step that each launch began after."""
-        launches = json.loads((self.run / "environment.json").read_text())["launches"]
-        return [launch["resumed_from"] for launch in launches]
 
 
 SPREAD = ("--nodes=2", "--ntasks-per-node=1", "--nodelist=n1,n2", "--time=10", "--signal=B:USR1@5")
@@ -133,7 +79,7 @@ def preempted(cluster: Cluster, folder: Path, name: str, partition: str, node: s
     """A job of more weight wants its node."""
     trial = Trial(cluster, folder, name, *ALONE, f"--nodelist={node}", f"--partition={partition}")
     trial.reach(EVERY + 3)
-    words = ("--partition=urgent", f"--nodelist={node}", "--ntasks=4", "--output=/dev/null", "--wrap=sleep 1")
+    words = ("--partition=urgent", f"--nodelist={node}", "--nodes=1", "--ntasks=4", "--output=/dev/null", "--wrap=sleep 1")
     assert submit(cluster, *words, where=folder).end() == 0
     trial.release()
     return trial

@@ -1,0 +1,80 @@
+"""Who holds a run up: judged from what each rank last said of itself."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+WAITING = ("wait", "step")  # phases in which a rank waits for the others
+OVER = ("done", "stopped", "failed", "interrupted")
+SLOW = 1.5  # times the median of all ranks
+OWN_WORK = ("data", "forward", "backward")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was found, one line each; `stuck`: the run does not get on."""
+
+    lines: tuple[str, ...]
+    stuck: bool
+
+
+def judge(beats: Sequence[dict[str, Any]], now: float) -> Verdict:
+    """Names the ranks that are behind, silent or slow.
+
+    Args:
+        beats: of `training.heartbeat.read`.
+        now: by the clock of the folder that they lie in.
+    """
+    if not beats:
+        return Verdict(("no rank has written where it stands",), True)
+    if all(beat["phase"] in OVER for beat in beats):
+        phases = sorted({beat["phase"] for beat in beats})
+        return Verdict((f"the run is over: {' and '.join(phases)} at step {beats[0]['step']}",), False)
+    silent = [beat for beat in beats if now - beat["heard"] > 3 * beat["interval"] + 1]
+    if len(silent) == len(beats):
+        return Verdict(("no rank lives any more; the last that was heard:", *_who_is_behind(beats, now)), True)
+    if silent:
+        return Verdict(tuple(f"{_name(beat)} is silent: {_where(beat, now)}" for beat in silent), True)
+    standing = [beat for beat in beats if beat["phase_seconds"] > 3 * beat["interval"]]
+    if standing:
+        return Verdict(tuple(_who_is_behind(beats, now)), True)
+    lines = [f"all {len(beats)} ranks get on, at step {min(beat['step'] for beat in beats)}"]
+    return Verdict((*lines, *_slow(beats)), False)
+
+
+def _who_is_behind(beats: Sequence[dict[str, Any]], now: float) -> list[str]:
+    last = min(beat["step"] for beat in beats)
+    behind = [beat for beat in beats if beat["step"] == last]
+    culprits = [beat for beat in behind if beat["phase"] not in WAITING] or (behind if len(behind) < len(beats) else [])
+    if not culprits:
+        return [f"all ranks wait for each other in step {last}: look at the network between {_hosts(beats)}"]
+    waiting = len(beats) - len(culprits)
+    lines = [f"{_name(beat)} is behind: {_where(beat, now)}" for beat in culprits]
+    return [*lines, f"{waiting} rank{'s wait' if waiting != 1 else ' waits'} for that"]
+
+
+def _slow(beats: Sequence[dict[str, Any]]) -> list[str]:
+    lines = []
+    for phase in OWN_WORK:
+        median = statistics.median(beat["seconds"].get(phase, 0.0) for beat in beats)
+        for beat in beats:
+            took = beat["seconds"].get(phase, 0.0)
+            if median > 0 and took > SLOW * median:
+                lines.append(f"{_name(beat)} is slow in {phase}: {took / median:.1f} times the median of all ranks")
+    return lines
+
+
+def _name(beat: dict[str, Any]) -> str:
+    return f"rank {beat['rank']} on {beat['host']}"
+
+
+def _where(beat: dict[str, Any], now: float) -> str:
+    since = beat["phase_seconds"] + now - beat["heard"]
+    return f"in {beat['phase']} of step {beat['step']} for {since:.0f} s, last heard {now - beat['heard']:.0f} s ago"
+
+
+def _hosts(beats: Sequence[dict[str, Any]]) -> str:
+    return ", ".join(sorted({beat["host"] for beat in beats}))

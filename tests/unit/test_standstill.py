@@ -1,0 +1,121 @@
+"""Heartbeats and what is judged from them: who is behind, silent, slow; and a watchdog that needs nobody's help."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hvd_adam.doctor.standstill import judge
+from hvd_adam.training.heartbeat import Heartbeat, read
+
+
+def beat(
+    rank: int, step: int = 41, phase: str = "wait", since: float = 1.0, heard: float = 0.0, **seconds: float
+) -> Any:
+    """Of an interval of 5 s, as it lies there at time 1000; `heard` seconds before that."""
+    return {
+        "rank": rank, "host": f"n{rank + 1}", "step": step, "phase": phase, "phase_seconds": since, "interval": 5.0,
+        "heard": 1000 - heard, "seconds": seconds,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("beats", "lines", "stuck"),
+    [
+        ([], ("no rank has written where it stands",), True),
+        ([beat(0), beat(1, phase="backward")], ("all 2 ranks get on, at step 41",), False),
+        (  # one works on, the others wait for it
+            [beat(0, since=60), beat(1, phase="data", since=61), beat(2, since=60)],
+            ("rank 1 on n2 is behind: in data of step 41 for 61 s, last heard 0 s ago", "2 ranks wait for that"),
+            True,
+        ),
+        (  # it waits for the others, but in the step before theirs
+            [beat(0, step=42, since=60), beat(1, step=41, since=60)],
+            ("rank 1 on n2 is behind: in wait of step 41 for 60 s, last heard 0 s ago", "1 rank waits for that"),
+            True,
+        ),
+        (  # stopped, dead, or cut off from the folder
+            [beat(0, since=60), beat(1, phase="forward", since=3, heard=60)],
+            ("rank 1 on n2 is silent: in forward of step 41 for 63 s, last heard 60 s ago",),
+            True,
+        ),
+        (
+            [beat(0, since=60), beat(1, since=60)],
+            ("all ranks wait for each other in step 41: look at the network between n1, n2",),
+            True,
+        ),
+        (
+            [beat(0, since=20, heard=300), beat(1, phase="data", since=20, heard=300)],
+            (
+                "no rank lives any more; the last that was heard:",
+                "rank 1 on n2 is behind: in data of step 41 for 320 s, last heard 300 s ago",
+                "1 rank waits for that",
+            ),
+            True,
+        ),
+        ([beat(0, phase="done", since=9, heard=9e4)], ("the run is over: done at step 41",), False),
+        (
+            [beat(0, backward=10.0), beat(1, backward=17.0), beat(2, backward=10.0)],
+            ("all 3 ranks get on, at step 41", "rank 1 on n2 is slow in backward: 1.7 times the median of all ranks"),
+            False,
+        ),
+    ],
+)  # fmt: skip
+def test_who_holds_the_run_up(beats: list[Any], lines: tuple[str, ...], stuck: bool) -> None:
+    verdict = judge(beats, now=1000.0)
+    assert (verdict.lines, verdict.stuck) == (lines, stuck)
+
+
+def test_a_heart_says_where_its_rank_stands_until_it_ends(tmp_path: Path) -> None:
+    heart = Heartbeat(tmp_path, 3, "n4", None)
+    heart.step = 7
+    heart.at("backward")
+    heart.stop("done")
+    (found,) = read(tmp_path)
+    assert (found["rank"], found["host"], found["step"], found["phase"]) == (3, "n4", 7, "done")
+    assert [path.name for path in (tmp_path / "heartbeats").iterdir()] == ["rank-3.json"]
+
+
+def test_a_folder_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
+    (tmp_path / "heartbeats").write_text("in the way")
+    heart = Heartbeat(tmp_path, 0, "n1", None)
+    heart.stop("done")
+    assert read(tmp_path) == []
+
+
+HANGS = """
+import sys, time, ctypes
+from pathlib import Path
+from hvd_adam.training.heartbeat import Heartbeat
+heart = Heartbeat(Path(sys.argv[1]), 0, "n1", 0.5)
+heart.step = 3
+heart.at("wait")
+{hang}
+"""
+
+
+@pytest.mark.parametrize(
+    "hang",
+    [
+        "time.sleep(1000)",
+        "ctypes.PyDLL(None).sleep(1000)",  # in C, with the interpreter's lock held: no other thread of Python runs
+    ],
+)
+def test_a_rank_that_stands_still_writes_its_stacks_and_ends(tmp_path: Path, hang: str) -> None:
+    command = [sys.executable, "-c", HANGS.format(hang=hang), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "Timeout (0:00:00.5" in done.stderr and 'File "<string>", line 8 in <module>' in done.stderr
+    assert json.loads((tmp_path / "heartbeats" / "rank-0.json").read_text())["host"] == "n1"
+
+
+def test_a_rank_that_gets_on_is_left_alone(tmp_path: Path) -> None:
+    gets_on = "for _ in range(12): heart.alive(); time.sleep(0.1)\nheart.stop('done'); time.sleep(0.7)"
+    command = [sys.executable, "-c", HANGS.format(hang=gets_on), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
