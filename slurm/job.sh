@@ -84,12 +84,13 @@ after_a_fault() {
 # supervise RUN COMMAND...: the command on all ranks, until it is done or the job is queued again. Where the program
 # itself says that it failed, it would fail again: srun, for one, ends with the signal that it sent to the other ranks.
 supervise() {
-    run=$1 asked='' launched='' nagger=''
+    run=$1 asked='' launched='' nagger='' terminated=''
     shift
     mkdir -p "$(dirname "$run")"
     export HVD_ADAM_VERDICT="$run.verdict"
     rm -f "$HVD_ADAM_VERDICT"
     trap pass_on USR1 USR2
+    trap 'terminated=1' TERM
     if [ -n "${HVD_ADAM_CONTAINER-}" ]; then
         # shellcheck disable=SC2086 # options are words
         set -- apptainer exec ${HVD_ADAM_CONTAINER_OPTIONS-} "$HVD_ADAM_CONTAINER" "$@"
@@ -107,6 +108,13 @@ supervise() {
         status=$(cat "$HVD_ADAM_VERDICT")
         rm -f "$HVD_ADAM_VERDICT"
         exit "$status"
+    fi
+    # Slurm is ending the job, and all of it has a few seconds. It queues again what it has preempted, not what was late.
+    if [ -n "$terminated" ]; then
+        case $(scontrol show job "$SLURM_JOB_ID" 2>/dev/null) in
+            *JobState=TIMEOUT* | *Reason=TimeLimit*) requeue "the time limit came before the ranks had saved themselves" ;;
+        esac
+        exit 143
     fi
     case $status in
         0 | 2 | 3 | 4 | 5 | 6 | 130)

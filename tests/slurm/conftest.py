@@ -28,11 +28,11 @@ def packages() -> Path:
 
 @pytest.fixture(scope="session")
 def session_cluster(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Four nodes of four cpus, to which pytest's own folders are shared."""
+    """Five nodes of four cpus, to which pytest's own folders are shared."""
     own = Path(sys.executable).parent  # its programs are the jobs', with the package of this tree
     os.environ["PATH"] = f"{own}{os.pathsep}{os.environ['PATH']}"
     os.environ["PYTHONPATH"] = str(TREE)
-    with Cluster(packages, nodes=4, shared=[tmp_path_factory.getbasetemp()]) as cluster:
+    with Cluster(packages, nodes=5, shared=[tmp_path_factory.getbasetemp()]) as cluster:
         yield cluster
 
 

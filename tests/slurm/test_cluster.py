@@ -119,7 +119,7 @@ def test_two_clusters_run_side_by_side_and_nothing_is_left(cluster: Cluster, pac
         folder = second.folder
         assert second.run("srun", "hostname").stdout == "n1\n"
         assert second.run("sinfo", "-h", "-o", "%D", "-p", "main").stdout.strip() == "1"
-        assert cluster.run("sinfo", "-h", "-o", "%D", "-p", "main").stdout.strip() == "4"
+        assert cluster.run("sinfo", "-h", "-o", "%D", "-p", "main").stdout.strip() == "5"
         assert second.run("sbatch", "--wrap=sleep 1000").returncode == 0  # it is running when the end comes
         assert len(processes(folder)) > 4
     assert eventually(lambda: not processes(folder))

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from cluster import Cluster
 from conftest import TREE
-from jobs import submit
+from jobs import Job, submit
 from trials import CONFIG, EVERY, STEPS, Trial, equals
 
 
@@ -38,12 +38,23 @@ ALONE = ("--nodes=1", "--ntasks-per-node=2", "--time=10", "--signal=B:USR1@5")
 
 
 def time_limit(cluster: Cluster, folder: Path) -> Trial:
-    trial = Trial(cluster, folder, "time limit", *SPREAD, TEST_PAUSE="1")
-    trial.reach(3)
-    trial.ask("scontrol", "update", "TimeLimit=1", "jobid=JOB")  # Slurm looks every 30 s
+    """Slurm looks every 30 s: the signal comes 30 to 60 s after the start, whatever the ranks are doing then."""
+    options = (*SPREAD, "--time=2", "--signal=B:USR1@60")
+    trial = Trial(cluster, folder, "time limit", *options, TEST_PAUSE="1.5")
     trial.release()
     trial.ask("scontrol", "update", "TimeLimit=10", "jobid=JOB")
     return trial
+
+
+def too_late(cluster: Cluster, folder: Path) -> Job:
+    """Ranks that do not hear: Slurm ends the job at its limit. (The second time they end by themselves.)"""
+    deaf = folder / "deaf"
+    deaf.write_text(
+        f'#!/bin/sh\ntrap "" USR2\n[ ! -e "{folder}/again" ] || exit 0\ntouch "{folder}/again"\nsleep 300\n'
+    )
+    deaf.chmod(0o755)
+    words = ("--nodelist=n5", "--time=1", "--signal=B:USR1@20", TREE / "slurm/train.sbatch", "c.yaml")
+    return submit(cluster, *words, where=folder, HVD_ADAM_LAUNCHER=str(deaf))
 
 
 def signal_and_other_ranks(cluster: Cluster, folder: Path) -> Trial:
@@ -53,7 +64,7 @@ def signal_and_other_ranks(cluster: Cluster, folder: Path) -> Trial:
     trial.ask("scancel", "--batch", "--signal=USR1", "JOB")
     assert trial.job.end() == 75, trial.job.said()
     assert f"HVD_ADAM_RESTARTS allows no more: submit it with --run {trial.run} to go on" in trial.job.said()
-    words = ("--ntasks-per-node=1", TREE / "slurm/train.sbatch", *CONFIG, "--run", trial.run)
+    words = ("--nodelist=n5", TREE / "slurm/train.sbatch", *CONFIG, "--run", trial.run)
     trial.job = submit(cluster, *words, where=trial.job.where)
     return trial
 
@@ -79,7 +90,14 @@ def preempted(cluster: Cluster, folder: Path, name: str, partition: str, node: s
     """A job of more weight wants its node."""
     trial = Trial(cluster, folder, name, *ALONE, f"--nodelist={node}", f"--partition={partition}")
     trial.reach(EVERY + 3)
-    words = ("--partition=urgent", f"--nodelist={node}", "--nodes=1", "--ntasks=4", "--output=/dev/null", "--wrap=sleep 1")
+    words = (
+        "--partition=urgent",
+        f"--nodelist={node}",
+        "--nodes=1",
+        "--ntasks=4",
+        "--output=/dev/null",
+        "--wrap=sleep 1",
+    )
     assert submit(cluster, *words, where=folder).end() == 0
     trial.release()
     return trial
@@ -93,7 +111,7 @@ def unwarned(cluster: Cluster, folder: Path) -> Trial:
     return preempted(cluster, folder, "unwarned", "main", "n4")
 
 
-SCENES = (time_limit, signal_and_other_ranks, requeue, evaluation, warned, unwarned)
+SCENES = (time_limit, too_late, signal_and_other_ranks, requeue, evaluation, warned, unwarned)
 
 
 @pytest.fixture(scope="module")
@@ -107,9 +125,15 @@ def scenes(session_cluster: Cluster, folder: Path) -> Iterator[dict[Any, Future[
 def test_time_limit(scenes: dict[Any, Future[Any]], truth: Path) -> None:
     trial = scenes[time_limit].result()
     assert trial.job.end() == 0, trial.job.said()
-    assert "asked to stop" in trial.job.said()
-    assert 3 <= trial.starts()[1] < STEPS
+    assert "asked to stop" in trial.job.said() and "stopped at a checkpoint" in trial.job.said()
+    assert 0 < trial.starts()[1] < STEPS
     assert equals(trial.run, truth)
+
+
+def test_a_time_limit_that_comes_too_early_is_no_end_either(scenes: dict[Any, Future[Any]]) -> None:
+    job = scenes[too_late].result()
+    assert job.end() == 0, job.said()
+    assert "the time limit came before the ranks had saved themselves; queued again" in job.said()
 
 
 def test_scancel_signal_and_then_another_number_of_ranks(scenes: dict[Any, Future[Any]], truth: Path) -> None:

@@ -58,7 +58,7 @@ class Trial:
 
     def release(self) -> None:
         """Once it has been queued again: it may go on at full speed."""
-        self.job.wait(lambda: self.job.facts()["Restarts"] == "1")
+        self.job.wait(lambda: self.job.facts()["Restarts"] != "0")
         self.hold.unlink()
 
     def starts(self) -> list[int]:
