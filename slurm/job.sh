@@ -54,6 +54,23 @@ pass_on() {
     nagger=$!
 }
 
+# watch_over: ranks that were cut off end by their watchdogs, and the launcher may wait for ever for those that it cannot
+# reach. Once rank 0 has been heard in this start, it is not silent for longer than its own watchdog allows.
+watch_over() {
+    heard=$run/heartbeats/rank-0.json first=$(cat "$run/heartbeats/rank-0.json" 2>/dev/null) last='' silent=0
+    while sleep 5 >/dev/null 2>&1 && kill -0 "$launched" 2>/dev/null; do
+        now=$(cat "$heard" 2>/dev/null)
+        limit=$(printf '%s' "$now" | sed -n 's/.*"stall_limit": \([0-9]*\).*/\1/p')
+        silent=$((silent + 5))
+        if [ -z "$limit" ] || [ "$now" = "$first" ] || [ "$now" != "$last" ]; then silent=0; fi
+        last=$now
+        if [ -n "$limit" ] && [ "$silent" -gt $((limit + 10)) ]; then
+            say "rank 0 has been silent for $silent s: the launcher is ended"
+            kill -KILL "$launched"
+        fi
+    done
+}
+
 # requeue WHY: the job goes back into the queue, and Slurm ends this script
 requeue() {
     restarts=${SLURM_RESTART_COUNT:-0}
@@ -62,6 +79,7 @@ requeue() {
         exit 75
     fi
     say "$1; queued again, for the time number $((restarts + 1))"
+    trap '' TERM # of the end that this brings about: scontrol is to say what came of it
     scontrol requeue "$SLURM_JOB_ID" && exit 75
     say "Slurm does not queue it again: submit it with --run $run to go on"
     exit 75
@@ -97,13 +115,15 @@ supervise() {
     fi
     "$launcher" -n "$ranks" -- "$@" &
     launched=$!
+    watch_over &
+    watcher=$!
     [ -z "$asked" ] || pass_on
     while :; do # a signal interrupts wait
         wait "$launched"
         status=$?
         kill -0 "$launched" 2>/dev/null || break
     done
-    [ -z "$nagger" ] || kill "$nagger" 2>/dev/null
+    kill "$watcher" ${nagger:+"$nagger"} 2>/dev/null
     if [ -s "$HVD_ADAM_VERDICT" ]; then
         status=$(cat "$HVD_ADAM_VERDICT")
         rm -f "$HVD_ADAM_VERDICT"

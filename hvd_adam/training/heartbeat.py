@@ -81,6 +81,7 @@ class Heartbeat:
             "phase": self.phase,
             "phase_seconds": round(time.monotonic() - self._since, 3),
             "interval": self.interval,
+            "stall_limit": self.limit,
             "time": time.time(),
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
         }

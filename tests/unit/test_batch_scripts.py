@@ -206,6 +206,19 @@ def test_ranks_that_die_of_the_request_are_not_a_fault(site: Site) -> None:
     assert "while it was asked to stop; queued again" in said
 
 
+@pytest.mark.parametrize(("limit", "ended"), [("1", True), ("null", False)])
+def test_a_launcher_whose_ranks_have_ended_is_ended(site: Site, limit: str, ended: bool) -> None:
+    """It waits for a node that it cannot reach; rank 0 was heard in this start, and then no more."""
+    site.stub("sleep", '/bin/sleep "$(case $1 in 5) echo 0.1 ;; *) echo "$1" ;; esac)"')
+    beats = '"$HOME/runs/c/job-7/heartbeats"'
+    site.launcher(f"""mkdir -p {beats}
+        for i in 1 2 3 4 5 6; do echo '{{"time": '$i', "stall_limit": {limit}}}' >{beats}/rank-0.json; sleep 0.1; done
+        exec /bin/sleep {1000 if ended else 2}""")
+    done = site.run("c.yaml")
+    assert (done.returncode, site.restarts()) == ((75, 1) if ended else (0, 0))
+    assert ("rank 0 has been silent for 15 s: the launcher is ended" in done.stderr) is ended
+
+
 def test_variables_of_an_outer_job_do_not_reach_the_ranks(site: Site) -> None:
     outer = {
         "SBATCH_PARTITION": "elsewhere", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "9", "SLURM_MPI_TYPE": "none",
