@@ -14,10 +14,10 @@ from cluster import Cluster
 from trials import EVERY, Trial
 
 LIMIT = "stall_limit=10"
-STALLS = {  # what rank 1 does in step 23, and what diagnose must say of it while it lasts
+STALLS = {  # what rank 1 does in step 23, and what diagnose must say of it while it lasts, and after
     "data": "rank 1 on n2 is behind: in data of step 23 for ",
     "backward": "rank 1 on n2 is behind: in backward of step 23 for ",
-    "stop": "rank 1 on n2 is silent: in ",
+    "stop": "rank 1 on n2 is ",  # silent; or, when all have ended, behind
 }
 OPTIONS = ("--nodes=2", "--ntasks-per-node=1", "--time=10")
 
@@ -51,6 +51,7 @@ def stall(cluster: Cluster, folder: Path, kind: str) -> tuple[Trial, bool]:
         return named or trial.job.facts()["Restarts"] != "0"
 
     trial.job.wait(ended_or_named)
+    named = named or found(cluster, trial.run, STALLS[kind])  # its last words lie there until the next start
     trial.release()
     return trial, named
 
