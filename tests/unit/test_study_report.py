@@ -204,6 +204,17 @@ def test_the_page_reads_on_a_phone_and_on_a_desk_in_light_and_dark(made: Path, c
                 assert (background == "rgb(255, 255, 255)") is not dark
 
 
+@pytest.mark.skipif(browser.find() is None, reason=browser.HOW_TO_GET)
+def test_a_study_full_of_censored_cells_still_draws_without_a_fault(tmp_path: Path, call) -> None:
+    grid = {"workers": [1, 2, 4], "local_batch": [4, 16, 64]}
+    study = study_of(grid=grid, seeds=4, ranks=2, budget={"steps": 5000})
+    folder = make(tmp_path / "s", study, lambda cell, seed: hyperbola(cell, seed, spread=0.3))
+    call("study", "report", folder)
+    with browser.Browser(str(browser.find())) as shown:
+        shown.open(folder / "report.html", 380, False)
+        assert shown.faults() == [] and shown.value("document.documentElement.scrollWidth") <= 380
+
+
 # Words in a picture that lie on other words of the same picture, and blocks that stick out of the page.
 OVERLAPS = """(() => {
   const found = [];

@@ -147,6 +147,7 @@ class Canvas:
         self, points: Sequence[tuple[float, float]], css: str = "line", title: str = "", opacity: float = 1
     ) -> None:
         """A line through pixel positions."""
+        points = [point for point in points if math.isfinite(point[0] + point[1])]
         if len(points) < 2:
             return
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
@@ -162,6 +163,8 @@ class Canvas:
 
     def dot(self, x: float, y: float, title: str, css: str = "dot", radius: float = 4.5) -> None:
         """A point that tells its value on hover; a larger unseen circle makes it easy to meet."""
+        if not math.isfinite(x + y):
+            return
         inner = f'<circle class="{css}" cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}"/>'
         hit = f'<circle class="hit" cx="{x:.1f}" cy="{y:.1f}" r="{max(10.0, radius):g}"/>' if radius > 3 else ""
         self.parts.append(f'<g class="mark"><title>{escape(title)}</title>{inner}{hit}</g>')
@@ -176,6 +179,8 @@ class Canvas:
 
     def whisker(self, x: float, low: float, high: float, title: str = "", css: str = "whisker") -> None:
         """An upright interval between two pixel heights."""
+        if not math.isfinite(low + high):
+            return
         place = f'x1="{x:.1f}" x2="{x:.1f}" y1="{low:.1f}" y2="{high:.1f}"'
         self.parts.append(_titled("line", f'class="{css}" {place}', title))
 

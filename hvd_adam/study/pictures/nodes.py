@@ -22,7 +22,9 @@ def node_pictures(series: Series, prefix: str = "") -> list[Picture]:
         return [_on_its_ranks(series, series.pace, prefix)] if series.pace.time else []
     found = [_time(series.pace, prefix), _cost(series.pace, prefix)]
     known = [cell for cell in series.cells if cell.cell.group in series.pace.real]
-    if len(known) > 1 and all(cell.cell.group in series.pace.efficiency for cell in known):
+    use = series.pace.efficiency
+    known = [cell for cell in known if cell.cell.group in use and math.isfinite(use[cell.cell.group].total.estimate)]
+    if len(known) > 1:
         found.append(_use(series.pace, known, prefix))
     return found
 
