@@ -14,8 +14,9 @@ from hvd_adam.comm import World
 from hvd_adam.comm.placement import CPU
 from hvd_adam.config import RunConfig, check_schedules
 from hvd_adam.errors import ConfigError
-from hvd_adam.optim.averaging import DistributedOptimizer, check_options
+from hvd_adam.optim.averaging import DistributedOptimizer
 from hvd_adam.optim.generic_adam import GenericAdam
+from hvd_adam.optim.options import check_options
 from hvd_adam.randomness import seed_for
 from hvd_adam.tasks import Sampler, Task, get
 from hvd_adam.training.condition import require_condition
