@@ -93,7 +93,7 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(world: World, folder: Path) 
     last = world.rank == world.size - 1
     first = run(world, folder / "cut", EXACT, stop=Asked(last, after=4))
     if first is not None:
-        assert first.stopped and first.step == 5
+        assert first.stopped and 0 < first.step < EXACT["steps"]
     result = run(world, folder / "cut", EXACT, resume=True)
     if world.rank == 0:
         assert result.status == "done"
