@@ -45,6 +45,8 @@ def start(folder: Path, study: str, *words: str, **options: Any) -> subprocess.P
     (folder / "s.yaml").write_text(study)
     command = [sys.executable, "-m", "hvd_adam", "study", "run", "s.yaml", *words]
     path = os.pathsep.join([str(TREE), str(folder)])
+    # a shell's background jobs ignore it, and would hand that down
+    options.setdefault("preexec_fn", lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     return subprocess.Popen(
         command, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         env={**os.environ, "PYTHONPATH": path}, **options,
