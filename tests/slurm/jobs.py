@@ -30,8 +30,13 @@ class Job:
         """What it has written so far."""
         return "".join(path.read_text() for path in self.where.glob(f"*-{self.number}.out"))
 
-    def wait(self, claim: Callable[[], Any], patience: float = 300.0, hasten: bool = True) -> None:
-        """Returns when the claim is true. A job that is queued again is started as soon as Slurm can, not later."""
+    def wait(self, claim: Callable[[], Any], patience: float = 300.0, hasten: bool = False) -> None:
+        """Returns when the claim is true.
+
+        Args:
+            hasten: a job that is queued again is started at once, where Slurm would leave it some seconds; such starts
+                have ended in silence now and then.
+        """
         deadline = time.monotonic() + patience
         while not claim():
             if time.monotonic() > deadline:

@@ -50,8 +50,8 @@ def stall(cluster: Cluster, folder: Path, kind: str) -> tuple[Trial, bool]:
         named = named or found(cluster, trial.run, STALLS[kind])
         return named or trial.job.facts()["Restarts"] != "0"
 
-    trial.job.wait(ended_or_named)
-    named = named or found(cluster, trial.run, STALLS[kind])  # its last words lie there until the next start
+    trial.job.wait(ended_or_named)  # its last words lie there until the next start: no hurry with that
+    named = named or found(cluster, trial.run, STALLS[kind])
     trial.release()
     return trial, named
 
