@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hvd_adam.files import write_whole
 from hvd_adam.reproduce import NAMES
-from hvd_adam.reproduce.report import NO, UNDECIDED, YES, Report, Statement, Table, load, write_whole
+from hvd_adam.reproduce.report import NO, UNDECIDED, YES, Report, Statement, Table, load
 
 HEAD = """# Reproduction
 

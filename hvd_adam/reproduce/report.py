@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from scipy import stats
+
+from hvd_adam.files import write_whole
 
 YES, NO, UNDECIDED = "agrees", "differs", "undecided"
 SCHEMA = 1
@@ -96,13 +97,6 @@ def load(path: Path) -> Report:
     plain["tables"] = [Table(**one) for one in plain["tables"]]
     plain["pictures"] = [(name, caption) for name, caption in plain["pictures"]]
     return Report(**plain)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
-    fresh.write_text(text, encoding="utf-8")
-    fresh.replace(path)
 
 
 def share(successes: int, n: int) -> tuple[float, float, float]:

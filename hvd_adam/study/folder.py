@@ -19,6 +19,7 @@ from typing import IO, Any
 
 from hvd_adam import config_file
 from hvd_adam.errors import ConfigError, RunError
+from hvd_adam.files import write_whole
 from hvd_adam.study.config import StudyConfig, from_plain
 from hvd_adam.study.plan import Run
 
@@ -71,7 +72,7 @@ class Folder:
     def keep(self, study: StudyConfig) -> None:
         """Writes study.yaml."""
         with self._writing():
-            _write(self.path / "study.yaml", study.to_yaml())
+            write_whole(self.path / "study.yaml", study.to_yaml())
 
     def strangers(self, runs: Iterable[Run]) -> tuple[str, ...]:
         """Run directories here that are none of these: of another study, or of seeds that were taken out."""
@@ -128,7 +129,7 @@ class Folder:
     def write(self, name: str, content: Any) -> None:
         """Writes a JSON file of the folder, whole or not at all."""
         with self._writing():
-            _write(self.path / name, json.dumps(content, indent=1) + "\n")
+            write_whole(self.path / name, json.dumps(content, indent=1) + "\n")
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -208,12 +209,3 @@ def _lives(holder: dict[str, Any]) -> bool:
     except (OSError, KeyError, ValueError):
         return True
     return True
-
-
-def _write(path: Path, text: str) -> None:
-    fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
-    with fresh.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)

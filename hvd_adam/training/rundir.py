@@ -19,6 +19,7 @@ from hvd_adam import config_file
 from hvd_adam.comm.protocol import World
 from hvd_adam.config import RunConfig, from_plain, identity
 from hvd_adam.errors import ConfigError, HvdAdamError, RunError
+from hvd_adam.files import write_whole
 
 FINISHED = "result.json"
 Made = TypeVar("Made")
@@ -49,7 +50,7 @@ def _find(config: RunConfig, asked: str | None, resume: bool) -> Path:
         if path.is_dir() and any(path.iterdir()):
             _check_can_go_on(path, config, resume)
         path.mkdir(parents=True, exist_ok=True)
-        _write_whole(path / "config.yaml", config.to_yaml())
+        write_whole(path / "config.yaml", config.to_yaml())
         return path
     except OSError as error:
         raise RunError(
@@ -125,7 +126,7 @@ def finished(path: Path, steps: int, made: type[Made]) -> Made | None:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Writes a small file whole or not at all; nan and inf as text, as in the trace."""
-    _write_whole(path, json.dumps(plain(content), indent=1, allow_nan=False) + "\n")
+    write_whole(path, json.dumps(plain(content), indent=1, allow_nan=False) + "\n")
 
 
 def write_environment(path: Path, launch: dict[str, Any]) -> None:
@@ -158,12 +159,3 @@ def _number_again(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _number_again(inner) for key, inner in value.items()}
     return float(value) if value in ("nan", "inf", "-inf") else value
-
-
-def _write_whole(path: Path, text: str) -> None:
-    fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
-    with fresh.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)

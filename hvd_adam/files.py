@@ -1,0 +1,20 @@
+"""Small files, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes beside, syncs, renames: a reader finds the old text or the new one.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full.
+    """
+    fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
+    with fresh.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
