@@ -5,7 +5,7 @@
 # make data      [NAME=mnist] fetches a data set
 # make slurm     fetches Debian's Slurm into build/, for the next and for tests/slurm; nothing is installed
 # make slurm-shell  [NODES=4] a shell in a Slurm cluster of its own, on this machine, as root
-# make campaign  the long trials
+# make campaign  [NAME=tests/jobs/test_endings.py] the long trials: hours; what came of them stands in docs/
 # make reproduction  [NAME=reddi] writes docs/reproduction.md; a NAME takes over its result from runs/ first
 # make clean     removes what set-up and builds have made; the cache of compiled wheels stays
 # Every target sets up what is missing first; where nothing is, that takes less than a second. docs/install.md
@@ -44,7 +44,7 @@ test: setup
 	@$(bin)/python -m pytest tests/jobs
 	@if $(bin)/python tests/slurm/able.py; then $(MAKE) --no-print-directory slurm; fi
 	@$(bin)/python -m pytest tests/slurm
-	@if [ -d tests/docs ]; then $(bin)/python -m pytest tests/docs; fi
+	@$(bin)/python -m pytest tests/docs
 
 lint: tools
 	@$(bin)/ruff check .
@@ -60,7 +60,7 @@ slurm-shell: slurm
 	@$(bin)/python tests/slurm/shell.py $(or $(NODES),4)
 
 campaign: setup
-	@if [ -d tests/campaign ]; then $(bin)/python -m pytest tests/campaign; else echo "There is no campaign yet."; fi
+	@HVD_ADAM_CAMPAIGN=1 $(bin)/python -m pytest $(or $(NAME),tests/campaign tests/unit tests/jobs tests/slurm)
 
 reproduction: setup
 	@$(bin)/python -m hvd_adam.reproduce $(NAME)
