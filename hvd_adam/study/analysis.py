@@ -14,6 +14,7 @@ from hvd_adam.study.collect import CENSORED, DIVERGED, REACHED, Record, collect
 from hvd_adam.study.config import StudyConfig
 from hvd_adam.study.estimate import Estimate
 from hvd_adam.study.folder import Folder
+from hvd_adam.study.goodness import Goodness, goodness
 from hvd_adam.study.horizons import HorizonSeries, horizon_series
 from hvd_adam.study.hyperbola import Hyperbola, hyperbola
 from hvd_adam.study.linearity import Linear, ideal, linearity
@@ -22,6 +23,7 @@ from hvd_adam.study.passage import Passage
 from hvd_adam.study.picks import Picks, picks, slope_with_picks
 from hvd_adam.study.plan import Cell, Plan, plan
 from hvd_adam.study.reach import Reach, reach
+from hvd_adam.study.regions import Regions, regions
 from hvd_adam.study.slope import Stretch, slope, stretches
 from hvd_adam.study.survival import Curve, curve
 from hvd_adam.theory.elbow import Range, elbow
@@ -76,6 +78,7 @@ class Series:
         ideal: samples that the pooled start of the linear range needs: the ideal line is ideal / batch.
         line: the slope of a straight line, where free cell means leave the slope open.
         after: slope over the cells from the end of the linear range on; None where there are not two.
+        goodness: whether the noise of log T is as the model takes it to be; None where nothing was fitted.
         pace: what the clock says.
     """
 
@@ -88,6 +91,7 @@ class Series:
     after: Estimate | None = None
     line: Estimate | None = None
     hyperbola: Hyperbola | None = None
+    goodness: Goodness | None = None
     pace: Pace | None = None
     why_not: str = ""
 
@@ -111,6 +115,12 @@ class Series:
         """Where T(s) = 2 T(infinity) is expected, in samples."""
         best = self.noise
         return elbow(best.noise.scale) if best and best.noise else None
+
+    @property
+    def regions(self) -> Regions | None:
+        """Perfect scaling, diminishing returns and maximal parallelism; None where no hyperbola is reported."""
+        batches = [cell.cell.batch for cell in self.cells]
+        return regions(self.hyperbola, (min(batches), max(batches)))
 
     @property
     def reached(self) -> int:
@@ -236,6 +246,7 @@ def _fitted(bare: Series, tuned: Sequence[Picks]) -> Series:
         ideal=ideal(passages),
         after=after,
         hyperbola=curve,
+        goodness=goodness(passages),
     )
 
 

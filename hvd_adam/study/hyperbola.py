@@ -1,4 +1,4 @@
-"""The hyperbola of steps against batch, its critical batch, and the three regions around it.
+"""The hyperbola of steps against batch, and its critical batch.
 
     S(s) = S_min (1 + B_crit / s)
 
@@ -47,16 +47,6 @@ class Hyperbola:
     def reported(self) -> bool:
         """Whether the figures may be reported: a hyperbola that the cells contradict at 5 % has no critical batch."""
         return not self.fits.rejects()
-
-    def region(self, batch: float) -> str:
-        """Return the region of Shallue 2019 (JMLR 20:112) that a batch lies in.
-
-        "perfect scaling" where it needs at most 20 % more samples than the smallest batches (s <= B_crit / 5), "maximal
-        parallelism" where at most 20 % more steps than the largest (s >= 5 B_crit), else "diminishing returns".
-        """
-        if batch <= self.critical.estimate / 5:
-            return "perfect scaling"
-        return "maximal parallelism" if batch >= 5 * self.critical.estimate else "diminishing returns"
 
     def steps(self, batch: float) -> float:
         """Return S(batch), steps; nan where B_crit is not bounded."""

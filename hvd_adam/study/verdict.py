@@ -111,7 +111,13 @@ def _of_series(series: Series, target: str) -> Iterator[Sentence]:
     yield from _shape(series)
     if series.axis == "batch":
         yield from _critical(series)
+        yield from _regions(series)
     yield from _seconds(series)
+    if series.goodness is not None and series.goodness.doubtful:
+        yield Sentence(
+            f"{name}The model's fit is in doubt: {series.goodness}. What intervals then cover: docs/validity.md.",
+            WARNING,
+        )
 
 
 def _seconds(series: Series) -> Iterator[Sentence]:
@@ -233,6 +239,18 @@ def _critical(series: Series) -> Iterator[Sentence]:
         found = f"predicted {ends} from the gradient noise scale of the same runs"
         told = f"{told.rstrip('.')}; {found}{_agreement(series)}."
     yield Sentence(told)
+
+
+def _regions(series: Series) -> Iterator[Sentence]:
+    """Where the regions of Shallue et al. 2019 meet; nothing where no border is bounded on both sides."""
+    zones = series.regions
+    if zones is None or zones.perfect.open:
+        return
+    told = []
+    for words, border in (("perfect scaling ends", zones.perfect), ("maximal parallelism begins", zones.maximal)):
+        unseen = "" if zones.seen(border.estimate) else "; not seen"
+        told.append(f"{words} at {count(border.estimate)} ({interval(border)}{unseen}, n = {border.n})")
+    yield Sentence(f"By that curve {' and '.join(told)} samples a step.")
 
 
 def _agreement(series: Series) -> str:

@@ -38,6 +38,39 @@ def test_the_verdict_names_range_slope_and_critical_batch_of_a_hyperbola_that_is
     assert found["elbow_predicted"]["low"] < 0.3 * 400 and found["elbow_predicted"]["high"] > 5 * 400
 
 
+def test_the_report_says_where_the_regions_meet_and_how_sure_that_is(made: Path, call) -> None:
+    _, said, _ = call("study", "report", made, "--format", "json")
+    found = plain(made)["series"][0]
+    ends = found["regions"]["perfect_scaling_up_to"], found["regions"]["maximal_parallelism_from"]
+    for border, truth in zip(ends, (400 / 5, 5 * 400), strict=True):
+        assert border["low"] < truth < border["high"] and border["n"] == 25
+    assert "perfect scaling ends at " in said and "; not seen, n = 25) samples a step" in said  # batches end at 128
+    assert [cell["region"] for cell in found["cells"][:3]] == ["perfect scaling"] * 3
+    assert found["cells"][0]["region_sure"]
+    call("study", "report", made)
+    page = (made / "report.html").read_text()
+    for words in ("perfect scaling ends", "maximal parallelism begins", "cells surely in it", "JMLR 20:112"):
+        assert words in page
+    drawing = re.search(r'<figure id="critical-batch">.*?</svg>', page, re.S)
+    assert drawing and all(
+        name in drawing[0] for name in ("perfect scaling ends", "noise scale", "elbow, predicted", "critical batch")
+    )
+
+
+def test_the_fit_of_the_model_is_always_stated_and_doubt_reaches_the_verdict(made: Path, tmp_path: Path, call) -> None:
+    _, said, _ = call("study", "report", made)
+    assert "fit is in doubt" not in said and "Fit of the model: no objection" in (made / "report.html").read_text()
+
+    def steps(cell, seed):  # the spread grows tenfold from the first three cells to the others
+        return hyperbola(cell, seed, spread=0.03 if cell.workers < 8 else 0.4)
+
+    folder = make(tmp_path / "s", study_of(seeds=10), steps)
+    _, said, _ = call("study", "report", folder, "--format", "json")
+    assert "note: The model's fit is in doubt: log T is not normal or its spread differs between cells" in said
+    fit = plain(folder)["series"][0]["goodness_of_fit"]
+    assert fit["doubtful"] and fit["equal_spread_p"] < 0.01 and fit["n"] == 50
+
+
 def test_every_sentence_with_a_figure_has_its_n_and_its_interval(made: Path, call) -> None:
     call("study", "report", made, "--format", "json")
     for sentence in plain(made)["verdict"]:

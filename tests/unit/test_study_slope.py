@@ -18,6 +18,7 @@ from hvd_adam.study.linearity import (
     slope_is,
 )
 from hvd_adam.study.passage import Passage, cells
+from hvd_adam.study.regions import regions
 from hvd_adam.study.slope import slope, stretches, weights
 
 BATCHES = (16, 32, 64, 128, 256, 512)
@@ -198,8 +199,32 @@ def test_the_hyperbola_recovers_what_made_it():
     )
     assert found.critical.covers(128) and found.floor.covers(500) and found.reported
     assert found.steps(128) == pytest.approx(1000, rel=2e-3)
-    regions = [found.region(s) for s in (16, 25, 64, 512, 1000)]
-    assert regions == ["perfect scaling"] * 2 + ["diminishing returns"] * 2 + ["maximal parallelism"]
+
+
+def test_regions_begin_and_end_where_samples_and_steps_are_20_percent_over_their_least():
+    found = hyperbola(study(bent))
+    zones = regions(found, (16, 512))
+    assert zones.perfect.estimate == pytest.approx(128 / 5, rel=2e-3)
+    assert zones.maximal.estimate == pytest.approx(5 * 128, rel=2e-3)
+    samples, steps = zones.perfect.estimate, zones.maximal.estimate
+    assert found.steps(samples) * samples == pytest.approx(1.2 * 500 * 128, rel=5e-3)
+    assert found.steps(steps) == pytest.approx(1.2 * 500, rel=5e-3)
+    named = [zones.of(s) for s in (16, 25, 64, 512, 1000)]
+    assert named == ["perfect scaling"] * 2 + ["diminishing returns"] * 2 + ["maximal parallelism"]
+    assert zones.seen(zones.perfect.estimate) and not zones.seen(zones.maximal.estimate)
+
+
+def test_a_batch_between_the_ends_of_a_border_is_not_sure_of_its_region():
+    zones = regions(hyperbola(study(bent, NOISE * 3)), (16, 512))
+    middle = [border.estimate * f for border in (zones.perfect, zones.maximal) for f in (0.999, 1.001)]
+    assert not any(zones.sure(batch) for batch in middle)
+    assert zones.sure(0.9 * zones.perfect.low) and zones.sure(1.1 * zones.maximal.high)
+    assert zones.sure(1.1 * zones.perfect.high) and zones.sure(0.9 * zones.maximal.low)
+
+
+def test_a_curve_that_the_cells_contradict_has_no_regions():
+    found = hyperbola(study(lambda s: 1000 * (1 + (s == 64))))
+    assert not found.reported and regions(found, (16, 512)) is None and regions(None, (16, 512)) is None
 
 
 def test_the_hyperbola_s_interval_is_where_its_profile_crosses_the_threshold():

@@ -21,8 +21,9 @@ def critical_picture(series: Series, prefix: str = "") -> Picture | None:
         return None
     return Picture(
         f"{prefix}critical-batch",
-        "Critical batch, noise scale, elbow",
-        "In samples a step; bars are 95 % intervals, an arrow is an open end. The elbow is expected between "
+        "Critical batch, regions, noise scale, elbow",
+        "In samples a step; bars are 95 % intervals, an arrow is an open end. Regions as in Shallue et al. 2019: 20 % "
+        "more samples than the smallest batches, 20 % more steps than the largest. The elbow is expected between "
         f"{PREFACTOR[0]:g} and {PREFACTOR[1]:g} times the noise scale, taken over the second half of the runs.",
         "On one axis of samples: "
         + "; ".join(f"{name} {count(value.low)} to {count(value.high)}" for name, value, _ in found)
@@ -40,6 +41,9 @@ def _rows(series: Series) -> list[Row]:
     curve = series.hyperbola
     if curve is not None and curve.reported:
         rows.append(("critical batch, measured", curve.critical, f"n = {curve.critical.n} runs"))
+    if series.regions is not None:
+        rows.append(("perfect scaling ends", series.regions.perfect, "critical batch / 5"))
+        rows.append(("maximal parallelism begins", series.regions.maximal, "critical batch x 5"))
     for cell in series.cells:
         if cell.noise is not None:
             basis = f"{cell.noise.steps} measured steps of {len(cell.records)} runs"

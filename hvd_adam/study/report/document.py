@@ -17,6 +17,7 @@ from hvd_adam.study.pictures import pictures, pictures_of
 from hvd_adam.study.pictures.picture import said
 from hvd_adam.study.pictures.steps import told
 from hvd_adam.study.plan import Cell
+from hvd_adam.study.regions import DIMINISHING, MAXIMAL, PERFECT, Regions
 from hvd_adam.study.report.blocks import Block, Code, Folded, Gallery, Heading, Table, Text, Verdict
 from hvd_adam.study.report.method import method
 from hvd_adam.study.verdict import verdict
@@ -88,7 +89,36 @@ def _figures(series: Series) -> Iterator[Block]:
     tests = [linear.from_one, linear.bends] if series.axis == "batch" else [linear.bends]
     tests += [curve.fits] if curve is not None else []
     told = [(test.question, _chance(test.p), _statistic(test), str(test.n)) for test in tests]
+    if series.goodness is not None:
+        fit = series.goodness
+        told += [
+            ("log T normal about the cell's mean (Shapiro-Wilk)", _chance(fit.normal), "", str(fit.n)),
+            ("one spread of log T for all cells (Brown-Forsythe)", _chance(fit.equal), "", str(fit.n)),
+        ]
     yield Table(("test", "p", "statistic", "n"), told)
+    if series.goodness is not None:
+        yield Text([f"Fit of the model: {series.goodness}."])
+    if series.regions is not None:
+        yield _regions(series, series.regions)
+
+
+def _regions(series: Series, zones: Regions) -> Table:
+    """Shallue's three regions: where each begins and ends, and which cells lie in it, surely or not."""
+    borders = ["0", *(f"{count(one.estimate)} ({interval(one)})" for one in (zones.perfect, zones.maximal)), "no end"]
+    rows = []
+    for i, name in enumerate((PERFECT, DIMINISHING, MAXIMAL)):
+        inside = [cell for cell in series.cells if zones.of(cell.cell.batch) == name]
+        sure = [said(series, cell) for cell in inside if zones.sure(cell.cell.batch)]
+        unsure = [said(series, cell) for cell in inside if not zones.sure(cell.cell.batch)]
+        rows.append((name, borders[i], borders[i + 1], ", ".join(sure) or "none", ", ".join(unsure) or "none"))
+    head = (
+        "region",
+        "from batch (95 % interval)",
+        "to batch (95 % interval)",
+        "cells surely in it",
+        "cells likely in it",
+    )
+    return Table(head, rows, "Regions of Shallue et al. 2019, by the fitted hyperbola", frozenset({0, 3, 4}))
 
 
 def _statistic(test: Test) -> str:

@@ -16,6 +16,10 @@ _TEXT = (
     "the interval in which T lies, never a point in it. Intervals are profile likelihoods against an F threshold "
     "that allows for few seeds; without censoring they are Student's t intervals. How often they cover, by "
     "simulation: docs/validity.md.",
+    "Fit. Both assumptions on the noise of log T are tested on randomised quantile residuals (Dunn and Smyth 1996): "
+    "that they are normal (Shapiro and Wilk), and that cells have one spread (Brown and Forsythe). Both tests err on "
+    "the side of silence. Where either rejects at 1 % the verdict says so; docs/validity.md shows what intervals "
+    "cover when the model is wrong in known ways.",
     "Slope. The least-squares slope of the cells' mean log T on log batch, all cells counting alike. -1 is linear "
     "speed-up: twice the batch, half the steps. It describes the cells that were run and no others, and on a "
     "curve it is an average.",
@@ -26,6 +30,10 @@ _TEXT = (
     "Critical batch. B_crit of S = S_min (1 + B_crit / batch), McCandlish et al. 2018 (arXiv 1812.06162), given "
     "only where the cells do not contradict that curve at 5 %. At B_crit a run needs twice S_min. No other use of "
     "the word is made here.",
+    "Regions. Perfect scaling, diminishing returns and maximal parallelism, Shallue et al. 2019 (JMLR 20:112), by the "
+    "same curve: the first ends where a batch needs {excess} % more samples than the smallest ones, at B_crit / 5; the "
+    "last begins where it needs {excess} % more steps than the largest ones, at 5 B_crit. Their intervals are "
+    "B_crit's. A border that no batch of the study lies beyond was not seen, and is the curve's alone.",
     "Noise scale and elbow. tr Sigma / |gradient|^2 from the squared norms of each worker's gradient and of their "
     "mean, measured while the runs went on; numerator and denominator are averaged over the second half of the "
     "runs and divided once. The elbow, where T is twice its value at an endless batch, was found between 0.3 and "

@@ -70,6 +70,16 @@ def _series(series: Series) -> dict[str, Any]:
             "critical_batch": figure(curve.critical),
             "fewest_steps": figure(curve.floor),
         }
+    if series.regions is not None:
+        found["regions"] = {
+            "perfect_scaling_up_to": figure(series.regions.perfect),
+            "maximal_parallelism_from": figure(series.regions.maximal),
+        }
+    if series.goodness is not None:
+        fit = series.goodness
+        found["goodness_of_fit"] = {
+            "normal_p": number(fit.normal), "equal_spread_p": number(fit.equal), "n": fit.n, "doubtful": fit.doubtful,
+        }  # fmt: skip
     found["elbow_predicted"] = _range(series.predicted)
     found["seconds"] = _pace(series.pace)
     found["cells"] = [_cell(series, cell) for cell in series.cells]
@@ -77,7 +87,7 @@ def _series(series: Series) -> dict[str, Any]:
 
 
 def _cell(series: Series, one: CellResult) -> dict[str, Any]:
-    cell, noise = one.cell, one.noise
+    cell, noise, zones = one.cell, one.noise, series.regions
     excess = series.linear.excess.get(cell.group) if series.linear else None
     return {
         "cell": cell.name,
@@ -91,7 +101,8 @@ def _cell(series: Series, one: CellResult) -> dict[str, Any]:
         "diverged": figure(one.reach.diverged) if one.reach else None,
         "steps_more_than": one.lower_bound,
         "excess": figure(excess) if excess else None,
-        "region": series.hyperbola.region(cell.batch) if series.hyperbola and series.hyperbola.reported else None,
+        "region": zones.of(cell.batch) if zones else None,
+        "region_sure": zones.sure(cell.batch) if zones else None,
         "noise_scale": {**(_range(noise.scale) or {}), "steps": noise.steps} if noise else None,
         "step_seconds": {phase: list(values) for phase, values in one.step_seconds.items()},
     }
