@@ -80,9 +80,20 @@ requeue() {
     fi
     say "$1; queued again, for the time number $((restarts + 1))"
     trap '' TERM # of the end that this brings about: scontrol is to say what came of it
-    scontrol requeue "$SLURM_JOB_ID" && exit 75
+    scontrol requeue "$own" && exit 75
     say "Slurm does not queue it again: submit it with --run $run to go on"
     exit 75
+}
+
+# end_by_slurm: limit, yes or nothing: whether Slurm is ending the job, all of which then has a few seconds. Its signal may
+# have reached the ranks before this script, or not yet reached it; what scontrol says stands since before either.
+end_by_slurm() {
+    case $status in 0 | 2 | 3 | 4 | 5 | 6 | 75 | 130) [ -n "$terminated" ] || return 0 ;; esac
+    case $(scontrol show job "$own" 2>/dev/null) in
+        *JobState=TIMEOUT* | *Reason=TimeLimit*) echo limit ;;
+        *JobState=PREEMPTED* | *JobState=CANCELLED* | *JobState=COMPLETING* | *JobState=PENDING*) echo yes ;;
+        *) echo "${terminated:+yes}" ;;
+    esac
 }
 
 # after_a_fault STATUS: again, as long as the run gets on
@@ -129,13 +140,13 @@ supervise() {
         rm -f "$HVD_ADAM_VERDICT"
         exit "$status"
     fi
-    # Slurm is ending the job, and all of it has a few seconds. It queues again what it has preempted, not what was late.
-    if [ -n "$terminated" ]; then
-        case $(scontrol show job "$SLURM_JOB_ID" 2>/dev/null) in
-            *JobState=TIMEOUT* | *Reason=TimeLimit*) requeue "the time limit came before the ranks had saved themselves" ;;
-        esac
-        exit 143
-    fi
+    case $(end_by_slurm) in
+        limit)
+            [ "$status" != 75 ] || requeue "stopped at a checkpoint"
+            requeue "the time limit came before the ranks had saved themselves"
+            ;;
+        yes) exit 143 ;; # preempted, cancelled or queued again by hand: what comes next is Slurm's to do
+    esac
     case $status in
         0 | 2 | 3 | 4 | 5 | 6 | 130)
             rm -f "$run.tries"
@@ -148,6 +159,9 @@ supervise() {
 }
 
 home=$(cd "$home" && pwd)
+# Of an array, the number of one element is that of the whole: scontrol would queue all of them again.
+own=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID-}}
+own=${own:-$SLURM_JOB_ID}
 forget_outer_job
 site=${HVD_ADAM_SITE:-$home/site.sh}
 if [ -r "$site" ]; then

@@ -36,11 +36,15 @@ def truth(folder: Path) -> Path:
 SPREAD = ("--nodes=2", "--ntasks-per-node=1", "--nodelist=n1,n2", "--time=10", "--signal=B:USR1@5")
 ALONE = ("--nodes=1", "--ntasks-per-node=2", "--time=10", "--signal=B:USR1@5")
 
+STANDS = f"0:{EVERY + 4}:data"  # where no warning is: however late the end comes, no other checkpoint is made before it
+
 
 def time_limit(cluster: Cluster, folder: Path) -> Trial:
-    """Slurm looks every 30 s: the signal comes 30 to 60 s after the start, whatever the ranks are doing then."""
-    options = (*SPREAD, "--time=2", "--signal=B:USR1@60")
-    trial = Trial(cluster, folder, "time limit", *options, TEST_PAUSE="1.5")
+    """A limit set once steps are made, however long the start took. Slurm looks every 30 s: the signal comes soon."""
+    trial = Trial(cluster, folder, "time limit", *SPREAD, "--signal=B:USR1@60", TEST_PAUSE="2")
+    trial.reach(3)
+    hours, minutes, _ = map(int, trial.job.facts()["RunTime"].split(":"))
+    trial.ask("scontrol", "update", f"TimeLimit={60 * hours + minutes + 2}", "jobid=JOB")
     trial.release()
     trial.ask("scontrol", "update", "TimeLimit=10", "jobid=JOB")
     return trial
@@ -59,7 +63,7 @@ def too_late(cluster: Cluster, folder: Path) -> Job:
 
 def signal_and_other_ranks(cluster: Cluster, folder: Path) -> Trial:
     """Its cap is reached at once; another job, of one rank, goes on."""
-    trial = Trial(cluster, folder, "signal", *SPREAD, HVD_ADAM_RESTARTS="0")
+    trial = Trial(cluster, folder, "signal", *SPREAD, HVD_ADAM_RESTARTS="0", TEST_PAUSE="1")
     trial.reach(3)
     trial.ask("scancel", "--batch", "--signal=USR1", "JOB")
     assert trial.job.end() == 75, trial.job.said()
@@ -70,7 +74,7 @@ def signal_and_other_ranks(cluster: Cluster, folder: Path) -> Trial:
 
 
 def requeue(cluster: Cluster, folder: Path) -> Trial:
-    trial = Trial(cluster, folder, "requeue", *SPREAD, HVD_ADAM_LAUNCHER="srun")
+    trial = Trial(cluster, folder, "requeue", *SPREAD, HVD_ADAM_LAUNCHER="srun", TEST_STALL=STANDS)
     trial.reach(EVERY + 3)
     trial.ask("scontrol", "requeue", "JOB")
     trial.release()
@@ -86,9 +90,9 @@ def evaluation(cluster: Cluster, folder: Path) -> Trial:
     return trial
 
 
-def preempted(cluster: Cluster, folder: Path, name: str, partition: str, node: str) -> Trial:
+def preempted(cluster: Cluster, folder: Path, name: str, partition: str, node: str, **slow: str) -> Trial:
     """A job of more weight wants its node."""
-    trial = Trial(cluster, folder, name, *ALONE, f"--nodelist={node}", f"--partition={partition}")
+    trial = Trial(cluster, folder, name, *ALONE, f"--nodelist={node}", f"--partition={partition}", **slow)
     trial.reach(EVERY + 3)
     words = (
         "--partition=urgent",
@@ -104,11 +108,11 @@ def preempted(cluster: Cluster, folder: Path, name: str, partition: str, node: s
 
 
 def warned(cluster: Cluster, folder: Path) -> Trial:
-    return preempted(cluster, folder, "warned", "patient", "n3")
+    return preempted(cluster, folder, "warned", "patient", "n3", TEST_PAUSE="1")
 
 
 def unwarned(cluster: Cluster, folder: Path) -> Trial:
-    return preempted(cluster, folder, "unwarned", "main", "n4")
+    return preempted(cluster, folder, "unwarned", "main", "n4", TEST_STALL=STANDS)
 
 
 SCENES = (time_limit, too_late, signal_and_other_ranks, requeue, evaluation, warned, unwarned)

@@ -206,6 +206,35 @@ def test_ranks_that_die_of_the_request_are_not_a_fault(site: Site) -> None:
     assert "while it was asked to stop; queued again" in said
 
 
+@pytest.mark.parametrize(
+    ("state", "status", "code", "said"),
+    [
+        ("TIMEOUT Reason=TimeLimit", 143, 75, "the time limit came before the ranks had saved themselves; queued again"),
+        ("TIMEOUT Reason=TimeLimit", 1, 75, "the time limit came before the ranks had saved themselves; queued again"),
+        ("PREEMPTED Reason=None", 143, 143, ""),  # Slurm queues it again
+        ("CANCELLED Reason=None", 143, 143, ""),  # nobody does
+        ("RUNNING Reason=None", 143, 75, "ended with 143; queued again"),  # a fault of the ranks
+    ],
+)
+@pytest.mark.parametrize("told", [True, False])
+def test_an_end_that_slurm_brings_about_is_told_from_a_fault_whoever_hears_of_it_first(
+    site: Site, state: str, status: int, code: int, said: str, told: bool
+) -> None:
+    """Slurm's TERM goes to the processes of a job one by one: the ranks may be gone before the script hears it."""
+    stub = site.bin / "scontrol"
+    stub.write_text(stub.read_text().replace("echo \"  ", f"echo \"   JobState={state}\"; echo \"  "))
+    site.launcher(f'{"kill -TERM $PPID; sleep 0.2; " if told and "RUNNING" not in state else ""}exit {status}')
+    done = site.run("c.yaml")
+    assert (done.returncode, site.restarts()) == (code, int(code == 75))
+    assert said in done.stderr and (said or "queued again" not in done.stderr)
+
+
+def test_an_element_of_an_array_queues_itself_again_and_no_other(site: Site) -> None:
+    site.launcher("exit 75")
+    assert site.run("c.yaml", SLURM_ARRAY_JOB_ID="7", SLURM_ARRAY_TASK_ID="3").returncode == 75
+    assert site.requeued.read_text() == "7_3\n"
+
+
 @pytest.mark.parametrize(("limit", "ended"), [("1", True), ("null", False)])
 def test_a_launcher_whose_ranks_have_ended_is_ended(site: Site, limit: str, ended: bool) -> None:
     """It waits for a node that it cannot reach; rank 0 was heard in this start, and then no more."""
