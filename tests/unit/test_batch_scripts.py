@@ -209,8 +209,8 @@ def test_ranks_that_die_of_the_request_are_not_a_fault(site: Site) -> None:
 @pytest.mark.parametrize(
     ("state", "status", "code", "said"),
     [
-        ("TIMEOUT Reason=TimeLimit", 143, 75, "the time limit came before the ranks had saved themselves; queued again"),
-        ("TIMEOUT Reason=TimeLimit", 1, 75, "the time limit came before the ranks had saved themselves; queued again"),
+        ("TIMEOUT Reason=TimeLimit", 143, 75, "limit came before the ranks had saved themselves; queued again"),
+        ("TIMEOUT Reason=TimeLimit", 1, 75, "limit came before the ranks had saved themselves; queued again"),
         ("PREEMPTED Reason=None", 143, 143, ""),  # Slurm queues it again
         ("CANCELLED Reason=None", 143, 143, ""),  # nobody does
         ("RUNNING Reason=None", 143, 75, "ended with 143; queued again"),  # a fault of the ranks
@@ -222,8 +222,8 @@ def test_an_end_that_slurm_brings_about_is_told_from_a_fault_whoever_hears_of_it
 ) -> None:
     """Slurm's TERM goes to the processes of a job one by one: the ranks may be gone before the script hears it."""
     stub = site.bin / "scontrol"
-    stub.write_text(stub.read_text().replace("echo \"  ", f"echo \"   JobState={state}\"; echo \"  "))
-    site.launcher(f'{"kill -TERM $PPID; sleep 0.2; " if told and "RUNNING" not in state else ""}exit {status}')
+    stub.write_text(stub.read_text().replace('echo "  ', f'echo "   JobState={state}"; echo "  '))
+    site.launcher(f"{'kill -TERM $PPID; sleep 0.2; ' if told and 'RUNNING' not in state else ''}exit {status}")
     done = site.run("c.yaml")
     assert (done.returncode, site.restarts()) == (code, int(code == 75))
     assert said in done.stderr and (said or "queued again" not in done.stderr)
