@@ -24,19 +24,22 @@ def study() -> None:
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @_FOLDER
 @click.option("--timing/--no-timing", default=True, help="Time a few steps of each cell, where none are recorded.")
-def study_plan(config: str, overrides: tuple[str, ...], folder: str | None, timing: bool) -> None:
+@click.option("--width", type=float, default=0.2, show_default=True, help="Wanted width of the slope's interval.")
+def study_plan(config: str, overrides: tuple[str, ...], folder: str | None, timing: bool, width: float) -> None:
     """Show what CONFIG would run, and what it costs at most; nothing is run."""
     from hvd_adam.study import costs
     from hvd_adam.study.config import load
     from hvd_adam.study.continuing import refuse_other
     from hvd_adam.study.local import LocalExecutor
     from hvd_adam.study.plan import plan
+    from hvd_adam.study.precision import precision
     from hvd_adam.study.tables import plan_table
 
     made_of = load(config, overrides)
     place = _place(made_of.name, folder)
     made = plan(made_of, place.read("picks.json"))
     refuse_other(made_of, made, place)
+    precise = precision(made_of, made, place, width)
     if timing:
         with LocalExecutor() as executor:
             found = costs.estimate(made_of, made, place, executor)
@@ -47,6 +50,8 @@ def study_plan(config: str, overrides: tuple[str, ...], folder: str | None, timi
     console.print(f"{sum(cost.runs for cost in found):,} runs; at most {_total(found)}; runs end at their targets:")
     for target in made_of.targets:
         console.print(f"  {target}")
+    for one in precise:
+        console.print(str(one), highlight=False)
     for warning in made.warnings:
         console.print(f"note: {warning}")
     costs.refuse_over_cap(found, made_of.max_node_hours)

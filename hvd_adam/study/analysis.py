@@ -193,14 +193,18 @@ def all_series(records: Sequence[Record], target: Target, tuned: Sequence[Picks]
     return tuple(_series(label, runs, target, tuned) for label, runs in _alike(records).items())
 
 
+def shared(cell: Cell) -> str:
+    """What a cell shares with its series, and with no other; empty where there is one series."""
+    kept = {key: value for key, value in cell.setting.items() if key not in SCALE_KEYS}
+    return ", ".join(f"{key} {_said(value)}" for key, value in kept.items())
+
+
 def _alike(records: Sequence[Record]) -> dict[str, list[Record]]:
     """Runs whose cells differ in their scale alone, by what they share; those that pick learning rates left out."""
     grouped: dict[str, list[Record]] = {}
     for record in records:
         if not record.cell.tunes:
-            shared = {k: v for k, v in record.cell.setting.items() if k not in SCALE_KEYS}
-            label = ", ".join(f"{key} {_said(value)}" for key, value in shared.items())
-            grouped.setdefault(label, []).append(record)
+            grouped.setdefault(shared(record.cell), []).append(record)
     return grouped
 
 
