@@ -42,15 +42,20 @@ _BREAKS = {"pseudo-huber": "", "quadratic": _UNBOUNDED, "toy": _UNBOUNDED}
 )
 @click.option("--json", "as_json", is_flag=True, help="The verdict as JSON.")
 def check(as_json: bool, plot: Path | None, **given: Any) -> None:
-    """Will it converge? Judge the schedules of CONFIG, of a named member, or expressions.
+    """Will it converge? Judge the schedules of CONFIG (a run or a study), of a named member, or expressions.
 
-    Exit code 0: the sufficient condition holds. 3: not shown to hold. 2: usage.
+    Exit code 0: the sufficient condition holds, in a study for every cell. 3: not shown to hold. 2: usage.
     """
     from hvd_adam.theory.condition import check_algorithm, subject_of
     from hvd_adam.theory.report import screen
 
     request = _read(**given)
+    if isinstance(request, StudyRequest):
+        from hvd_adam.commands.check_study import check_study
+
+        sys.exit(check_study(request, plot, as_json))
     verdict = check_algorithm(request.algorithm, request.steps)
+    verdict = replace(verdict, notes=request.notes + verdict.notes)
     if plot:
         from hvd_adam.theory.picture import draw
 
@@ -70,10 +75,21 @@ class _Request:
     steps: int
     title: str
     breaks: str = ""
+    notes: tuple[str, ...] = ()
 
 
-def _read(config: str | None, overrides: tuple[str, ...], **options: Any) -> _Request:
-    """What is to be judged, from one of the three ways to say it."""
+@dataclass(frozen=True)
+class StudyRequest:
+    """A study to be judged; `steps` and `framework` as they were given."""
+
+    path: str
+    overrides: tuple[str, ...]
+    steps: str | None
+    framework: str | None
+
+
+def _read(config: str | None, overrides: tuple[str, ...], **options: Any) -> _Request | StudyRequest:
+    """What is to be judged, from one of the ways to say it."""
     settings = dict(_setting(text) for text in options.pop("settings"))
     steps, framework, name = options.pop("steps"), options.pop("framework"), options.pop("algorithm")
     given = {key: _value(key, text) for key, text in options.items() if text is not None}
@@ -90,6 +106,8 @@ def _read(config: str | None, overrides: tuple[str, ...], **options: Any) -> _Re
                 "a config says its own schedules",
                 "override a key: algorithm.lr=0.01",
             )
+        if _is_study(config):
+            return StudyRequest(config, overrides, steps, framework)
         request = _from_config(config, overrides, steps)
     elif name is not None:
         from hvd_adam.algorithms import named
@@ -98,24 +116,33 @@ def _read(config: str | None, overrides: tuple[str, ...], **options: Any) -> _Re
         request = _Request(named(name, **given, **settings), _steps(steps), name + said)
     else:
         request = _Request(_generic(given, settings), _steps(steps), "schedules as given")
-    return replace(request, algorithm=_framed(request.algorithm, framework))
+    return replace(request, algorithm=framed(request.algorithm, framework))
 
 
 def _from_config(config: str, overrides: tuple[str, ...], steps: str | None) -> _Request:
-    from hvd_adam import config_file
     from hvd_adam.config import load
 
-    if "grid" in config_file.read(config):
-        raise ConfigError(
-            f"config {config} is a study",
-            "its cells have schedules of their own, and this judges those of one run",
-            "check a run of it: hvd-adam check RUN/config.yaml",
-        )
     run = load(config, overrides)
     length = run.steps if steps is None and run.steps else _steps(steps)
     member = run.member()
-    breaks = _BREAKS.get(run.task.name, _KINKS)
-    return _Request(member, length, f"{config}: {member.name}", breaks)
+    notes = (_unknown_length(run.epochs),) if steps is None and run.epochs else ()
+    return _Request(member, length, f"{config}: {member.name}", breaks_of(run.task.name), notes)
+
+
+def _is_study(config: str) -> bool:
+    from hvd_adam import config_file
+
+    return "grid" in config_file.read(config)
+
+
+def breaks_of(task: str) -> str:
+    """What the loss of a task visibly does to the assumptions."""
+    return _BREAKS.get(task, _KINKS)
+
+
+def _unknown_length(epochs: int) -> str:
+    plural = "epoch" if epochs == 1 else "epochs"
+    return f"T = {DEFAULT_STEPS} is assumed: only the data tell how many steps {epochs} {plural} are; say --steps T"
 
 
 def _generic(given: dict[str, Any], settings: dict[str, Any]) -> Algorithm:
@@ -133,7 +160,7 @@ def _generic(given: dict[str, Any], settings: dict[str, Any]) -> Algorithm:
     return Algorithm("generic", as_schedule(given["alpha"]), as_schedule(beta), as_schedule(given["theta"]))
 
 
-def _framed(algorithm: Algorithm, framework: str | None) -> Algorithm:
+def framed(algorithm: Algorithm, framework: str | None) -> Algorithm:
     """The same schedules under another convention of bias correction and epsilon."""
     if framework is None:
         return algorithm

@@ -72,6 +72,7 @@ def _total(found: Any) -> str:
 def study_run(config: str, overrides: tuple[str, ...], folder: str | None, cores: int | None) -> None:
     """Run CONFIG here. Stopped or killed, the same command goes on where it was."""
     from hvd_adam.study import costs
+    from hvd_adam.study.condition import before_running
     from hvd_adam.study.config import load
     from hvd_adam.study.execute import run_study
     from hvd_adam.study.local import LocalExecutor
@@ -81,6 +82,7 @@ def study_run(config: str, overrides: tuple[str, ...], folder: str | None, cores
     place = _place(made_of.name, folder)
 
     def consent(made: Any) -> None:
+        before_running(made, progress.tell)
         if made_of.max_node_hours is not None:
             with LocalExecutor(cores) as timing:
                 found = costs.estimate(made_of, made, place, timing)

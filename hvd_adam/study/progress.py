@@ -49,10 +49,17 @@ class Progress:
         else:
             print(self._line(ended, left), flush=True)
 
+    def tell(self, text: str) -> None:
+        """Says a line; on a terminal above the table."""
+        if self._live is not None:
+            self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(text, flush=True)
+
     def _tell_warnings(self, made: Plan) -> None:
         for warning in made.warnings:
             if warning not in self._told:
-                (self._live.console.print if self._live else print)(f"note: {warning}")
+                self.tell(f"note: {warning}")
                 self._told.add(warning)
 
     def _line(self, ended: Ended, left: int) -> str:

@@ -8,7 +8,7 @@ from hvd_adam.theory.verdict import STATEMENTS, Clause, State, Verdict
 
 WIDTH = 80
 _INDENT = 10
-_LIMITS = (
+LIMITS = (
     "sufficient, not necessary: what fails may well train. Assumed: A1 f bounded below, A2 grad f Lipschitz, "
     "A3 g unbiased, A4 E|g|^2 bounded, A5 its variance too"
 )
@@ -28,21 +28,27 @@ def screen(verdict: Verdict, title: str, breaks: str = "") -> str:
     lines.append(f"  {'clause of Corollary 9':50}{'verdict':11}evidence")
     lines += [_row(clause) for clause in verdict.clauses]
     lines.append("")
-    lines += _entry("why", why(verdict))
-    if verdict.repair:
-        lines += _entry("change", f"{verdict.repair.text} ({verdict.repair.evidence})")
-    if verdict.rate and verdict.holds:
-        lines += _entry("rate", f"E|grad f(x_tau)| = O({verdict.rate}), tau uniform on 1..T")
+    lines += finding(verdict)
     if verdict.bound:
         bound = verdict.bound
         said = (
             f"T = {bound.steps:g}: E|grad f| <= sqrt({bound.start:.3g} C + {bound.ratio:.3g} C'); {_constant(verdict)}"
         )
-        lines += _entry("bound", said)
+        lines += entry("bound", said)
     if verdict.notes:
-        lines += _entry("note", "; ".join(verdict.notes))
-    lines += _entry("limits", _LIMITS + (f"; {breaks}" if breaks else "") + ".")
+        lines += entry("note", "; ".join(verdict.notes))
+    lines += entry("limits", LIMITS + (f"; {breaks}" if breaks else "") + ".")
     return "\n".join(lines)
+
+
+def finding(verdict: Verdict) -> list[str]:
+    """Why, what to change, and the rate, as lines."""
+    lines = entry("why", why(verdict))
+    if verdict.repair:
+        lines += entry("change", f"{verdict.repair.text} ({verdict.repair.evidence})")
+    if verdict.rate and verdict.holds:
+        lines += entry("rate", f"E|grad f(x_tau)| = O({verdict.rate}), tau uniform on 1..T")
+    return lines
 
 
 def headline(verdict: Verdict) -> str:
@@ -94,7 +100,8 @@ def _row(clause: Clause) -> str:
     return f"  {clause.number} {STATEMENTS[clause.number]:48}{clause.state.value:11}{kind}"
 
 
-def _entry(name: str, text: str) -> list[str]:
+def entry(name: str, text: str) -> list[str]:
+    """A named paragraph of a screen."""
     wrapped = textwrap.wrap(text, WIDTH - _INDENT, break_long_words=True)
     return [f"  {name if i == 0 else '':{_INDENT - 2}}{part}" for i, part in enumerate(wrapped)]
 
