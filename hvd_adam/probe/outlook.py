@@ -8,7 +8,7 @@ from typing import Any, Mapping
 from hvd_adam.errors import ConfigError
 from hvd_adam.probe.findings import LIMIT, read
 from hvd_adam.probe.wording import in_workers, number, said
-from hvd_adam.theory.elbow import PREFACTOR, Range
+from hvd_adam.theory.elbow import PREFACTOR, Range, ruled
 from hvd_adam.theory.prediction import Prediction, predict
 
 MOST_ROWS = 14
@@ -50,16 +50,28 @@ def outlook(probe: str | None, given: Mapping[str, Any]) -> Prediction:
         problem = {symbol: found[name] for name, symbol in _BOUND.items()}
         problem |= {"alpha": found.get("alpha", 1.0), "beta": found.get("beta", 0.9)}
     each = found.get("local_batch", 1)
-    most = found.get("workers_to") or _far_enough(sigma, found["eps"], theta, each)
-    counts = [2**k for k in range(int(math.log2(most)) + 1)]
+    prefactor, ground = _prefactor(found, theta, theorem17)
+    top = predict(sigma, found["eps"], theta=theta, workers=[1], prefactor=prefactor).elbow.high
+    counts = [2**k for k in range(int(math.log2(found.get("workers_to") or _far_enough(top, each))) + 1)]
     return predict(
-        sigma, found["eps"], theta=theta, worker_batch=each, workers=counts, problem=problem, known=_point(found)
-    )
+        sigma, found["eps"], theta=theta, worker_batch=each, workers=counts, problem=problem, known=_point(found),
+        prefactor=prefactor, ground=ground,
+    )  # fmt: skip
 
 
-def _far_enough(sigma: Range, eps: float, theta: float, each: int) -> int:
+def _prefactor(found: Mapping[str, Any], theta: float, theorem17: bool) -> tuple[tuple[float, float], str]:
+    """The range of elbow / s*, by the rule where it can be asked; and what it rests on."""
+    if not theorem17:
+        return PREFACTOR, "no rule: it is known for Theorem 17's schedule alone"
+    if "dim" not in found:
+        return PREFACTOR, "no rule: it needs --d"
+    known = {name: found.get(name) for name in ("lipschitz", "gap")}
+    by_rule, ground = ruled(alpha=found.get("alpha", 1.0), theta=theta, eps=found["eps"], d=found["dim"], **known)
+    return by_rule or PREFACTOR, ground
+
+
+def _far_enough(top: float, each: int) -> int:
     """To twice the upper end of the elbow, in no more rows than a screen holds."""
-    top = predict(sigma, eps, theta=theta, workers=[1]).elbow.high
     return 2 ** min(MOST_ROWS - 1, max(1, math.ceil(math.log2(max(1.0, 2 * top / each)))))
 
 
@@ -81,7 +93,8 @@ def curve(prediction: Prediction) -> str:
     extra = "" if math.isinf(p.theta) else " + 1/(2 theta)"
     lines = [
         f"s* = (sigma^2{extra})/eps^2 = {said(p.s_star)} samples a step, for ||grad|| = {number(p.eps)}",
-        f"elbow, T(s) = 2 T(infinity): {said(p.elbow)}, {PREFACTOR[0]:g} to {PREFACTOR[1]:g} times s*",
+        f"elbow, T(s) = 2 T(infinity): {said(p.elbow)}, {p.prefactor[0]:.3g} to {p.prefactor[1]:.3g} times s*",
+        *([f"  {p.ground}"] if p.ground else []),
         "",
         _heading(p),
         *(_line(p, place) for place in range(len(p.rows))),
@@ -133,7 +146,8 @@ def to_plain(prediction: Prediction) -> dict[str, Any]:
         for row in p.rows
     ]
     theta = None if math.isinf(p.theta) else p.theta
-    return {"schema": 1, "kind": "prediction", "eps": p.eps, "theta": theta, **ranges, "limit": LIMIT, "rows": rows}
+    ground = {"prefactor": list(p.prefactor), "ground": p.ground, "limit": LIMIT}
+    return {"schema": 1, "kind": "prediction", "eps": p.eps, "theta": theta, **ranges, **ground, "rows": rows}
 
 
 def _plain(value: Range) -> dict[str, Any]:

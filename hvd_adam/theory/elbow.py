@@ -5,14 +5,24 @@ s counts the samples of a step over all workers: workers x local batch x accumul
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from hvd_adam.errors import ConfigError
 
-# T(s) = 2 T(infinity) was found between these multiples of s* (docs/bounds.md); alpha, theta and eps decide where.
+# T(s) = 2 T(infinity) is expected between these multiples of s*; 24 of 28 settings were (docs/bounds.md).
 PREFACTOR = (0.3, 5.0)
+
+# elbow / s* = RULE[0] alpha^RULE[1] theta^RULE[2] (eps/sqrt(d))^RULE[3]: fitted to 16 settings of Theorem 17's
+# schedule on the toy f = sum x^2 + 3 sin^2 x from x_1 = 3; OFF is the largest factor by which it was off on 12 others
+# (docs/reproduction.md).
+RULE = (0.441, 1.174, 0.029, -0.424)
+OFF = 1.30
+# what those 28 settings span, and the toy's L and gap / (L d), which make the rule a rule in the toy's units
+SPAN = {"alpha": (1.0, 8.0), "theta": (0.5, 10.0), "eps/sqrt(d)": (0.1279, 0.7308)}
+_TOY_LIPSCHITZ, _TOY_SQUARE = 8.0, (9 + 3 * math.sin(3) ** 2) / 8
 
 
 class Range(NamedTuple):
@@ -57,6 +67,28 @@ def elbow(scale: Range, prefactor: tuple[float, float] = PREFACTOR) -> Range:
     """
     low, high = prefactor
     return Range(scale.value * (low * high) ** 0.5, scale.low * low, scale.high * high)
+
+
+def ruled(
+    *, alpha: float, theta: float, eps: float, d: int, lipschitz: float | None = None, gap: float | None = None
+) -> tuple[tuple[float, float] | None, str]:
+    """The range of elbow / s* by RULE, and what it rests on; None where the rule was not tried.
+
+    With L and gap = f(x_1) - f*, lengths count in units of R = sqrt(gap / (L d)) and gradients in units of L R, so
+    that x -> c x and f -> c f change nothing: alpha becomes alpha/R and eps becomes eps/(L R), each times the toy's.
+    Without them the problem is taken to have the toy's.
+    """
+    length = slope = 1.0
+    if lipschitz and gap and gap > 0:
+        length = math.sqrt(gap / (lipschitz * d) / _TOY_SQUARE)
+        slope = length * lipschitz / _TOY_LIPSCHITZ
+    inputs = {"alpha": alpha / length, "theta": theta, "eps/sqrt(d)": eps / slope / math.sqrt(d)}
+    for (name, value), (low, high) in zip(inputs.items(), SPAN.values(), strict=True):
+        if not low * (1 - 1e-9) <= value <= high * (1 + 1e-9):
+            return None, f"no rule: {name} = {value:.3g} in units of the toy, tried from {low:g} to {high:g}"
+    constant, *powers = RULE
+    middle = constant * math.prod(value**power for value, power in zip(inputs.values(), powers, strict=True))
+    return (middle / OFF, middle * OFF), f"by the toy's rule, {middle:.3g}, which was off by up to {OFF:.2f}x"
 
 
 def relative_steps(s: Any, at: Any) -> Any:

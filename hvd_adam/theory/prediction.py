@@ -35,13 +35,19 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Prediction:
-    """s*, the elbow, and a row for each number of workers. `linear` and `pays`: the s up to which 80 % and half
-    of a perfect speed-up are left."""
+    """s*, the elbow, and a row for each number of workers.
+
+    Attributes:
+        prefactor: the range of elbow / s*; `ground` says what it rests on.
+        linear, pays: the s up to which 80 % and half of a perfect speed-up are left.
+    """
 
     eps: float
     sigma: Range
     theta: float
     s_star: Range
+    prefactor: tuple[float, float]
+    ground: str
     elbow: Range
     linear: Range
     pays: Range
@@ -59,8 +65,9 @@ def predict(
     known: tuple[int, float] | None = None,
     problem: dict[str, Any] | None = None,
     prefactor: tuple[float, float] = PREFACTOR,
+    ground: str = "",
 ) -> Prediction:
-    """The curve T(eps, s) = T(infinity) (1 + elbow/s), the elbow between 0.3 and 5 times s*.
+    """The curve T(eps, s) = T(infinity) (1 + elbow/s).
 
     Args:
         sigma: square root of the total variance of one sample's gradient, with an interval where it was measured.
@@ -70,6 +77,7 @@ def predict(
         workers: the counts to tabulate.
         known: (s, T): a measured point that turns ratios into steps.
         problem: d, alpha, beta, L, G and gap of `theorem17`: the bound is then inverted too.
+        prefactor, ground: the range of elbow / s*, and what it rests on; see `elbow.ruled`.
 
     Raises:
         ConfigError: sigma, eps or theta not above 0, or a batch below 1.
@@ -92,7 +100,7 @@ def predict(
         share = Range(*(float(efficiency(batch, end)) for end in at))
         rows.append(Row(int(count), int(batch), relative, share, _known_steps(batch, at, known), float(bound)))
     linear, pays = (Range(*(batch_of(part, end) for end in at)) for part in (LINEAR, PAYS))
-    return Prediction(eps, sigma, theta, scale, at, linear, pays, worker_batch, tuple(rows))
+    return Prediction(eps, sigma, theta, scale, prefactor, ground, at, linear, pays, worker_batch, tuple(rows))
 
 
 def _known_steps(batch: int, at: Range, known: tuple[int, float] | None) -> Range | None:

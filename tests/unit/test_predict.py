@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +16,7 @@ from hvd_adam.errors import ConfigError
 from hvd_adam.probe.outlook import curve, to_plain
 from hvd_adam.probe.picture import draw
 from hvd_adam.theory import theorem17
-from hvd_adam.theory.elbow import Range
+from hvd_adam.theory.elbow import OFF, RULE, Range, ruled
 from hvd_adam.theory.prediction import predict
 
 FULL = ["--d", 10, "--alpha", 4, "--lipschitz", 8, "--gradient-bound", 60, "--gap", 90]
@@ -40,7 +42,8 @@ def test_the_table_is_s_star_the_elbow_and_what_pays(
     assert call(monkeypatch, "predict", "--sigma", 20, "--eps", 1, "--local-batch", 4, *FULL) == 0
     said = capsys.readouterr().out
     assert "order of magnitude: constants of an upper bound" in said
-    assert "120 to 2,002 samples = 30 to 501 workers of 4" in said  # 0.3 and 5 times 400.5
+    assert "(1,130 to 1,909), 2.82 to 4.77 times s*" in said  # 3.67 = 0.441 4^1.174 10^0.212 and R, 1.30x each way
+    assert "1,130 to 1,909 samples = 282 to 477 workers of 4" in said
     assert "alpha_t x sqrt(k), 1 - theta_t x k, v_0 / k" in said
 
 
@@ -49,7 +52,10 @@ def test_each_row_follows_from_the_formulas(
 ) -> None:
     found = numbers(monkeypatch, capsys, "--sigma", 20, "--eps", 2, "--theta", 2, *FULL, "--known", "8:1000")
     assert found["s_star"]["value"] == pytest.approx((400 + 0.25) / 4)
-    low, high = 0.3 * 400.25 / 4, 5 * 400.25 / 4
+    middle = 0.441 * (4 / 0.9967) ** 1.174 * 2**0.029 * (2 / 10**0.5 / 0.9967) ** -0.424  # R with gap 90
+    low, high = middle / 1.3 * 400.25 / 4, middle * 1.3 * 400.25 / 4
+    assert (found["elbow"]["low"], found["elbow"]["high"]) == pytest.approx((low, high), rel=1e-3)
+    low, high = found["elbow"]["low"], found["elbow"]["high"]
     for row in found["rows"]:
         s = row["batch"]
         assert row["relative_steps"]["high"] == pytest.approx(1 + high / s)
@@ -61,6 +67,69 @@ def test_each_row_follows_from_the_formulas(
         )
         assert bound == pytest.approx(2, rel=1e-8)
     assert found["rows"][-1]["batch"] >= high > found["rows"][0]["batch"]
+
+
+def settings() -> list[tuple[dict[str, float], str, float]]:
+    """(setting, used, elbow / s*) of each setting whose elbow was measured."""
+    tables = json.loads(Path("docs/reproduction/speedup-law.json").read_text())["tables"]
+    (rows,) = [table["rows"] for table in tables if table["title"].startswith("Elbow over s*")]
+    found = []
+    for text, used, _, ratio, _ in rows:
+        setting = {name: float(value) for name, value in (part.split() for part in text.split(", "))}
+        found.append((setting, used, float(ratio.split()[0])))
+    return found
+
+
+def asked(setting: dict[str, float]) -> dict[str, Any]:
+    return {**{name: setting[name] for name in ("alpha", "theta", "eps")}, "d": int(setting["d"])}
+
+
+def test_the_rule_holds_every_measured_elbow_within_its_range() -> None:
+    measured = settings()
+    assert [used for _, used, _ in measured].count("held out") == 12
+    for setting, _, ratio in measured:
+        reach, ground = ruled(**asked(setting))
+        assert reach is not None and reach[0] * 0.995 <= ratio <= reach[1] * 1.005, (
+            setting,
+            ground,
+        )  # of OFF
+
+
+def test_the_rule_is_the_one_that_was_fitted() -> None:
+    statements = json.loads(Path("docs/reproduction/speedup-law.json").read_text())["statements"]
+    (said,) = [one["measured"] for one in statements if one["measured"].startswith("elbow = ")]
+    constant, alpha, theta, eps = RULE
+    assert f"elbow = {constant:.2f} alpha^{alpha:.2f} theta^{theta:.2f} (eps/sqrt(d))^{eps:.2f} s*" in said
+    assert f"largest factor off {OFF:.2f}" in said
+
+
+@pytest.mark.parametrize(("length", "height"), [(1.0, 1.0), (0.01, 1.0), (1.0, 300.0), (20.0, 0.002)])
+def test_the_rule_does_not_depend_on_the_units_of_x_and_f(length: float, height: float) -> None:
+    """f(x) -> height f(x / length): L x height / length^2, gap x height, eps x height / length, alpha x length."""
+    toy: dict[str, Any] = {"theta": 2.0, "d": 10}
+    plain, _ = ruled(alpha=3.0, eps=1.2, **toy)
+    gap = 10 * (9 + 3 * math.sin(3) ** 2)
+    moved, _ = ruled(
+        alpha=3.0 * length, eps=1.2 * height / length, lipschitz=8 * height / length**2, gap=gap * height, **toy
+    )
+    assert moved == pytest.approx(plain)
+
+
+@pytest.mark.parametrize(
+    ("more", "ground"),
+    [
+        (["--d", 10, "--alpha", 20], "no rule: alpha = 20 in units of the toy, tried from 1 to 8"),
+        (["--d", 10, "--theta", 0.1], "no rule: theta = 0.1"),
+        (["--d", 100_000], "no rule: eps/sqrt(d) = 0.00316"),
+        ([], "no rule: it needs --d"),
+    ],
+)
+def test_where_the_rule_was_not_tried_the_wide_range_stands(
+    more: list[object], ground: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = numbers(monkeypatch, capsys, "--sigma", 20, "--eps", 1, *more)
+    assert found["prefactor"] == [0.3, 5.0]
+    assert found["ground"].startswith(ground)
 
 
 def test_twice_the_sigma_moves_the_elbow_four_times_as_far(
