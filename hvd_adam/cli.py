@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import click
 
+from hvd_adam.commands.bench import bench
 from hvd_adam.commands.check import check
 from hvd_adam.commands.data import data
 from hvd_adam.commands.diagnose import diagnose
@@ -32,7 +33,7 @@ def cli() -> None:
     """Generic Adam over Horovod and MPI."""
 
 
-for _command in (train, check, data, doctor, diagnose, study, predict, probe, reproduce):
+for _command in (train, check, data, doctor, diagnose, study, predict, probe, reproduce, bench):
     cli.add_command(_command)
 
 

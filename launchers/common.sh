@@ -81,12 +81,15 @@ case $ranks_here in '' | *[!0-9]* | 0*) usage "-H wants host:slots,..., not '$ho
 threads=${SLURM_CPUS_PER_TASK:-$((cores / ranks_here))}
 [ "$threads" -gt 0 ] || threads=1
 default OMP_NUM_THREADS "$threads"
-# Horovod's background thread spins inside MPI while it waits, and takes the core from the compute: a step of ResNet-18
-# took 137 to 155 ms without this and 101 to 105 with it (2 ranks on 2 cores, ranges of single runs).
-default OMPI_MCA_mpi_yield_when_idle 1
-# torch's large temporaries stay in the heap instead of being mapped anew each step: a bare step took 83 and 62 ms.
-default MALLOC_MMAP_THRESHOLD_ 1073741824
-default MALLOC_TRIM_THRESHOLD_ 4294967296
+# HVD_ADAM_PLAIN=1 leaves out these three, to see what they are worth: hvd-adam bench step.
+if [ -z "${HVD_ADAM_PLAIN-}" ]; then
+    # Horovod's background thread spins inside MPI while it waits, and takes the core from the compute: a step of ResNet-18
+    # took 137 to 155 ms without this and 101 to 105 with it (2 ranks on 2 cores, ranges of single runs).
+    default OMPI_MCA_mpi_yield_when_idle 1
+    # torch's large temporaries stay in the heap instead of being mapped anew each step: a bare step took 83 and 62 ms.
+    default MALLOC_MMAP_THRESHOLD_ 1073741824
+    default MALLOC_TRIM_THRESHOLD_ 4294967296
+fi
 # Ranks cannot see what this output is: mpirun gives them a terminal of its own. The columns, where it is one.
 if [ -t 1 ]; then
     exec 3>&1

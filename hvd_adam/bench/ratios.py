@@ -1,0 +1,82 @@
+"""Ratios of timings that were taken in turns, and how sure they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+RESAMPLES = 4000
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A median over rounds, with its 95 % interval; `low` and `high` are NaN for fewer than 5 rounds."""
+
+    value: float
+    low: float
+    high: float
+    rounds: int
+
+    def __str__(self) -> str:
+        if np.isnan(self.low):
+            return f"{self.value:.3g} ({'single run' if self.rounds == 1 else f'n = {self.rounds}'})"
+        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+
+
+def median(values: Sequence[float], seed: int = 0) -> Ratio:
+    """Return the median of at least one value, with a percentile bootstrap interval over the values."""
+    kept = np.asarray(values, dtype=float)
+    if len(kept) < 5:
+        return Ratio(float(np.median(kept)), float("nan"), float("nan"), len(kept))
+    drawn = np.random.default_rng(seed).integers(0, len(kept), (RESAMPLES, len(kept)))
+    low, high = np.percentile(np.median(kept[drawn], axis=1), [2.5, 97.5])
+    return Ratio(float(np.median(kept)), float(low), float(high), len(kept))
+
+
+def ratio(one: Sequence[float], other: Sequence[float]) -> Ratio:
+    """Return the median of one_i / other_i, where round i timed both: what slows a whole round cancels."""
+    return median(np.divide(one, other).tolist())
+
+
+@dataclass(frozen=True)
+class Line:
+    """seconds = latency + bytes / bandwidth; `bandwidth` in bytes a second."""
+
+    latency: float
+    bandwidth: float
+
+
+def latency_and_bandwidth(sizes: Sequence[float], seconds: Sequence[float]) -> Line:
+    """Return the line that fits best relative to each time, by least squares.
+
+    Args:
+        sizes: bytes, at least two different.
+        seconds: > 0, one a size.
+
+    Both terms are kept >= 0: an exchange cannot cost less than nothing (scipy's nnls).
+    """
+    from scipy.optimize import nnls
+
+    size, time = np.asarray(sizes, dtype=float), np.asarray(seconds, dtype=float)
+    scale = size.max()
+    (latency, slope), _ = nnls(np.stack([1 / time, size / scale / time], axis=1), np.ones_like(time))
+    return Line(float(latency), float(scale / slope) if slope > 0 else float("inf"))
+
+
+def exponent(sizes: Sequence[float], rounds: Sequence[Sequence[float]], seed: int = 0) -> Ratio:
+    """Return the slope of log seconds on log size; the interval repeats the fit on rounds drawn again.
+
+    Args:
+        sizes: n sizes, > 0.
+        rounds: a round's seconds for each size, (rounds, n).
+    """
+    x = np.log(np.asarray(sizes, dtype=float))
+    y = np.log(np.asarray(rounds, dtype=float))
+    slope = lambda table: float(np.polyfit(x, np.median(table, axis=0), 1)[0])  # noqa: E731
+    if len(y) < 5:
+        return Ratio(slope(y), float("nan"), float("nan"), len(y))
+    drawn = np.random.default_rng(seed).integers(0, len(y), (RESAMPLES // 4, len(y)))
+    low, high = np.percentile([slope(y[index]) for index in drawn], [2.5, 97.5])
+    return Ratio(slope(y), float(low), float(high), len(y))

@@ -1,0 +1,102 @@
+"""One rank of a peer's job: it says what it is, and takes steps when it is told to.
+
+    python -m hvd_adam.bench.station HOST:PORT TOKEN CREW
+
+Orders and answers are lines of JSON over one connection to the driver, so that ranks that wait for their turn
+wait in the kernel and not in a collective.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import socket
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from importlib import import_module
+from typing import Any
+
+Act = Callable[[int], None]  # takes a size, where there are sizes
+
+
+class Line:
+    """The connection to the driver."""
+
+    def __init__(self, address: str, hello: dict[str, Any]) -> None:
+        host, port = address.rsplit(":", 1)
+        self._socket = socket.create_connection((host, int(port)), timeout=60)
+        self._socket.settimeout(None)
+        self._file = self._socket.makefile("rw", encoding="utf-8", newline="\n")
+        self.say(**hello)
+
+    def say(self, **facts: Any) -> None:
+        """Sends one line."""
+        self._file.write(json.dumps(facts) + "\n")
+        self._file.flush()
+
+    def hear(self) -> dict[str, Any] | None:
+        """The next line; None once the driver has gone."""
+        text = self._file.readline()
+        return json.loads(text) if text else None
+
+
+def main(address: str, token: str, crew: str) -> int:
+    """Builds what the driver asks for, then obeys until the driver hangs up."""
+    line = Line(address, {"token": token, "crew": crew, "pid": os.getpid(), "host": socket.gethostname()})
+    order = line.hear()
+    while order is not None:
+        if "build" in order:
+            act, before = _build(order)
+            line.say(before=before, memory=_peak_memory())
+        else:
+            line.say(seconds=_timed(act, order["size"], order["warm"], order["steps"]), memory=_peak_memory())
+        order = line.hear()
+    os._exit(0)  # the driver has what it wants: nobody waits for MPI's farewell
+
+
+def _timed(act: Act, size: int, warm: int, steps: int) -> list[float]:
+    for _ in range(warm):
+        act(size)
+    seconds = []
+    for _ in range(steps):
+        started = time.perf_counter()
+        act(size)
+        seconds.append(time.perf_counter() - started)
+    return seconds
+
+
+def _build(order: dict[str, Any]) -> tuple[Act, int]:
+    """What the order asks for, and the bytes that this process held before it was built."""
+    if order["build"] == "exchange":
+        from hvd_adam.bench.exchange import exchange
+
+        return exchange(order["engine"], order["piece"]), _peak_memory()
+    import torch
+
+    from hvd_adam.bench.peers import peer
+    from hvd_adam.bench.workloads import workload
+
+    torch.manual_seed(0)
+    for package in ("hvd_adam.optim.averaging", "hvd_adam.comm.horovod", "torchvision"):
+        with suppress(ImportError):
+            import_module(package)
+    before = _peak_memory()
+    chosen, load = peer(order["peer"]), workload(order["model"])
+    if chosen.gloo:
+        import torch.distributed as dist
+
+        dist.init_process_group("gloo", init_method=order["store"], rank=order["rank"], world_size=order["ranks"])
+    step = chosen.build(load.build(), load.batch(order["samples"] or load.samples))
+    return lambda _: step(), before
+
+
+def _peak_memory() -> int:
+    """Bytes: the most that this process has held so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

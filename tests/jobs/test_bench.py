@@ -1,0 +1,62 @@
+"""The benchmarks' jobs start, take turns and end; what they measured is their own affair."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(
+    "OMPI_COMM_WORLD_SIZE" in os.environ, reason="starts jobs of its own: runs outside of one"
+)
+BENCH = [sys.executable, "-m", "hvd_adam", "bench"]
+
+
+def stations(mark: str) -> list[int]:
+    """Processes of a benchmark's jobs that work in that folder."""
+    found = []
+    for place in Path("/proc").iterdir():
+        if place.name.isdigit():
+            try:
+                at_work = b"hvd_adam.bench.station" in (place / "cmdline").read_bytes()
+                if at_work and os.readlink(place / "cwd") == mark:
+                    found.append(int(place.name))
+            except OSError:
+                continue  # it has ended
+    return found
+
+
+def test_peers_take_turns_and_leave_nothing_behind(tmp_path: Path) -> None:
+    out = tmp_path / "step.json"
+    command = [*BENCH, "step", "--model", "lenet", "--peers", "bare,ddp-fused", "--rounds", "2", "--samples", "2"]
+    done = subprocess.run([*command, "--out", str(out)], cwd=tmp_path, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(out.read_text())["comparisons"][0]
+    rows = {(row["peer"], row["surroundings"]): row for row in found["rows"]}
+    assert len(rows) == 5
+    assert all(len(row["seconds"]) == 2 and min(row["seconds"]) > 0 for row in rows.values())
+    assert rows["hvd_adam", "launcher's"]["memory"] > 4 * 431_080 * 4  # parameters, gradients and two moments
+    assert stations(str(tmp_path)) == []
+
+
+def test_a_benchmark_that_is_ended_takes_its_jobs_with_it(tmp_path: Path) -> None:
+    """Also those that stand still, and however hard it is ended."""
+    command = [*BENCH, "allreduce", "--largest", "1K", "--rounds", "1000"]
+    driver = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    assert driver.stderr is not None
+    deadline = time.monotonic() + 60
+    while len(stations(str(tmp_path))) < 3:  # mpirun and its two ranks
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    deadline = time.monotonic() + 30
+    while stations(str(tmp_path)):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
