@@ -20,7 +20,7 @@ from hvd_adam.study.hyperbola import Hyperbola, hyperbola
 from hvd_adam.study.linearity import Linear, ideal, linearity
 from hvd_adam.study.pace import Pace, pace
 from hvd_adam.study.passage import Passage
-from hvd_adam.study.picks import Picks, picks, slope_with_picks
+from hvd_adam.study.picks import Picks, linearity_with_picks, picks, slope_with_picks, spreads
 from hvd_adam.study.plan import Cell, Plan, plan
 from hvd_adam.study.reach import Reach, reach
 from hvd_adam.study.regions import Regions, regions
@@ -79,6 +79,8 @@ class Series:
         line: the slope of a straight line, where free cell means leave the slope open.
         after: slope over the cells from the end of the linear range on; None where there are not two.
         goodness: whether the noise of log T is as the model takes it to be; None where nothing was fitted.
+        tuned: whether learning rates were picked for each batch; `picks` is what that adds to log T, by cell, None
+            where it is not known. The hyperbola and what rests on it are conditional on the picks.
         pace: what the clock says.
     """
 
@@ -92,6 +94,8 @@ class Series:
     line: Estimate | None = None
     hyperbola: Hyperbola | None = None
     goodness: Goodness | None = None
+    tuned: bool = False
+    picks: Mapping[str, float] | None = None
     pace: Pace | None = None
     why_not: str = ""
 
@@ -235,12 +239,13 @@ def _series(label: str, records: Sequence[Record], target: Target, tuned: Sequen
 
 def _fitted(bare: Series, tuned: Sequence[Picks]) -> Series:
     passages = bare.passages
-    linear = linearity(passages)
-    if tuned:
-        linear = replace(linear, slope=slope_with_picks(passages, tuned))
+    added = spreads(tuned, passages) if tuned else None
+    linear = linearity_with_picks(passages, added) if tuned else linearity(passages)
     end = linear.up_to.estimate
     late = [passage for passage in passages if passage.batch >= end]
-    after = slope(late) if len({passage.batch for passage in late}) > 1 else None
+    after = None
+    if len({passage.batch for passage in late}) > 1:
+        after = slope_with_picks(late, added) if tuned else slope(late)
     curve = hyperbola(passages) if bare.axis == "batch" else None
     return replace(
         bare,
@@ -251,6 +256,8 @@ def _fitted(bare: Series, tuned: Sequence[Picks]) -> Series:
         after=after,
         hyperbola=curve,
         goodness=goodness(passages),
+        tuned=bool(tuned),
+        picks=added,
     )
 
 

@@ -148,6 +148,13 @@ class StudyConfig(Section):
                 "there the theorem says the learning rate",
                 "leave it out, or say mode: practice",
             )
+        for key in ("reach", "time_ratio"):
+            if getattr(self.expect, key) is not None:
+                raise ConfigError(
+                    f"expect.{key} in theory mode",
+                    "there no run is watched until it meets its target: a run ends at its horizon",
+                    "expect a slope, or linear_up_to",
+                )
         if any(target.in_a_row > 1 for target in self.targets):
             raise ConfigError(
                 "in_a_row in theory mode", "there the criterion is what the end of a run shows", "take in_a_row out"

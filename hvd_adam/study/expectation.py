@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, inf, isfinite
 from typing import Literal
@@ -61,11 +61,17 @@ class Judgement:
         return text
 
 
-def judge(study: Study, expected: Expectation, seconds: Mapping[str, Estimate] | None = None) -> list[Judgement]:
+def judge(
+    study: Study,
+    expected: Expectation,
+    seconds: Mapping[str, Estimate] | None = None,
+    picks: Mapping[str, float] | None = None,
+) -> list[Judgement]:
     """Return a judgement for each part of the expectation.
 
     Args:
         seconds: to the target, by cell (`seconds.time_to_target`); needed for a time ratio.
+        picks: what picking learning rates adds to log T, by cell, see `linearity.linear_up_to`.
 
     Raises:
         ConfigError: fewer than two batch sizes, where slope or linearity are expected.
@@ -76,7 +82,7 @@ def judge(study: Study, expected: Expectation, seconds: Mapping[str, Estimate] |
         low, high = expected.slope
         result.append(within(f"slope in [{low:g}, {high:g}]", slope(study), low, high, seeds))
     if expected.linear_up_to is not None:
-        result.append(_linear(study, expected.linear_up_to, seeds))
+        result.append(_linear(study, expected.linear_up_to, picks))
     if expected.reach is not None:
         result += [
             within(
@@ -131,22 +137,43 @@ def _seeds_more(found: Estimate, low: float, high: float, seeds: int) -> int | N
     return max(more, 1) if more <= MOST_SEEDS else None
 
 
-def _linear(study: Study, wanted: int, seeds: int) -> Judgement:
-    found = linear_up_to(study)
-    what = f"linear up to batch {wanted} at least"
+def slope_within(study: Study, low: float, high: float, found_of: Callable[[Study], Estimate]) -> Judgement:
+    """Judge a slope part of whose interval more seeds do not narrow: how many it takes is tried out.
+
+    Args:
+        found_of: the slope of a study, with all that its interval has to hold.
+    """
+    what = f"slope in [{low:g}, {high:g}]"
+    judged = within(what, found_of(study), low, high, 1)
+    if judged.seeds_more is None:
+        return judged
+    more = _seeds_to_tell(study, lambda runs: within(what, found_of(runs), low, high, 1).outcome)
+    return replace(judged, seeds_more=more)
+
+
+def _linear(study: Study, wanted: int, picks: Mapping[str, float] | None) -> Judgement:
+    found, what = linear_up_to(study, picks=picks), f"linear up to batch {wanted} at least"
+    judged = reaches(what, found, wanted)
+    if judged.outcome == "not enough evidence":
+        # The interval's ends are batches: seeds are doubled until a study of the same means would tell.
+        more = _seeds_to_tell(study, lambda runs: reaches(what, linear_up_to(runs, picks=picks), wanted).outcome)
+        return replace(judged, seeds_more=more)
+    return judged
+
+
+def reaches(what: str, found: Estimate, wanted: int) -> Judgement:
+    """Judge whether the linear range goes up to a batch; its interval's ends are batches."""
     if found.low >= wanted:
         return Judgement(what, found, "met")
-    if found.high < wanted:
-        return Judgement(what, found, "not met")
-    # The interval's ends are batches: seeds are doubled until a study of the same means would tell.
-    return Judgement(what, found, "not enough evidence", _seeds_to_tell(study, wanted, seeds))
+    return Judgement(what, found, "not met" if found.high < wanted else "not enough evidence")
 
 
-def _seeds_to_tell(study: Study, wanted: int, seeds: int) -> int | None:
+def _seeds_to_tell(study: Study, told: Callable[[Study], Outcome]) -> int | None:
+    """Return how many seeds more a study of the same means needs until it tells; None where 15 times more do not."""
+    seeds = max(cell.runs for cell in cells(study))
     for times in (2, 3, 4, 6, 8, 12, 16):
         copies = [replace(run, seed=run.seed * times + copy) for run in study for copy in range(times)]
-        found = linear_up_to(copies)
-        if found.low >= wanted or found.high < wanted:
+        if told(copies) != "not enough evidence":
             return seeds * (times - 1)
     return None
 

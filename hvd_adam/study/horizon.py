@@ -14,6 +14,7 @@ import numpy as np
 
 from hvd_adam.errors import ConfigError
 from hvd_adam.study.estimate import Estimate
+from hvd_adam.study.linearity import EXCESS, pooled_start
 from hvd_adam.study.slope import weights
 from hvd_adam.theory.horizon_fit import fit_horizon
 
@@ -110,3 +111,51 @@ def horizon_slope(cells: Mapping[int, Crossing], level: float = 0.95) -> Estimat
     drawn = np.stack([np.log(rng.permutation(cells[s].draws)[:size]) for s in batches], 1) @ w
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return Estimate(value, float(low), float(high), level, n, text)
+
+
+def horizon_linear_up_to(cells: Mapping[int, Crossing], level: float = 0.95) -> Estimate | None:
+    """Return up to which batch scaling is linear, as `linearity.linear_up_to` has it; batch -> crossing.
+
+    s T(s) is held against 1.2 x the geometric mean of the pooled start. Each cell's T has its resamples; a cell whose
+    horizons do not bracket the target has a bound on one side alone, which can show that it passes or that it fails.
+
+    Returns:
+        None where fewer than two batches are known, or no cell's horizons bracket the target.
+
+    Raises:
+        ConfigError: fewer than two batch sizes.
+    """
+    batches = sorted(cells)
+    weights(batches)
+    known = np.array([len(cells[s].draws) > 0 for s in batches])
+    if not known.any():
+        return None
+    start = pooled_start(known)
+    judged = batches[start[0] :]
+    samples = {s: s * np.random.default_rng([3, s]).permutation(_draws(cells[s])) for s in batches}
+    size = min(len(some) for some in samples.values() if len(some))
+    first = np.mean([np.log(samples[batches[j]][:size]) for j in start], axis=0)
+    middle = float(np.mean([log(batches[j] * cells[batches[j]].steps.estimate) for j in start]))
+    told = []
+    for s in judged:
+        if len(samples[s]):
+            over = np.log(samples[s][:size]) - first
+            sure = np.quantile(over, 1 - (1 - level) / 2 / len(judged)) <= log(EXCESS)
+            fails = np.quantile(over, (1 - level) / 2) > log(EXCESS)
+            told.append((log(s * cells[s].steps.estimate) - middle <= log(EXCESS), sure, not fails))
+        else:
+            low, high = np.exp(np.quantile(first, [(1 - level) / 2, (1 + level) / 2])) * EXCESS
+            before = s * cells[s].steps.high <= low
+            told.append((before, before, not s * cells[s].steps.low > high))
+    ends = [float(judged[max(np.flatnonzero(held), default=0)]) for held in np.array(told).T]
+    text = (
+        f"largest batch with at most {100 * (EXCESS - 1):.0f} % more samples than the pooled start (batches "
+        f"{', '.join(str(batches[j]) for j in start)}); inverted criteria, bootstrap, {size} draws"
+    )
+    n = sum(crossed.steps.n for crossed in cells.values())
+    return Estimate(ends[0], ends[1], inf if ends[2] == judged[-1] else ends[2], level, n, text)
+
+
+def _draws(found: Crossing) -> np.ndarray:
+    """Its resamples; what would be no step at all is moved to the least that has a logarithm."""
+    return np.maximum(found.draws, 1e-9)

@@ -10,7 +10,7 @@ from hvd_adam.config import Target
 from hvd_adam.errors import HvdAdamError
 from hvd_adam.study.collect import CENSORED, REACHED, Record
 from hvd_adam.study.estimate import Estimate
-from hvd_adam.study.horizon import Crossing, Endpoint, crossing, horizon_slope
+from hvd_adam.study.horizon import Crossing, Endpoint, crossing, horizon_linear_up_to, horizon_slope
 from hvd_adam.study.plan import Cell
 
 
@@ -35,11 +35,13 @@ class HorizonSeries:
 
     Attributes:
         slope: of log T on log batch; None where fewer than two batches have a T.
+        up_to: the batch up to which it is linear; None where there are fewer than two batches, or none has a T.
     """
 
     label: str
     cells: tuple[HorizonCell, ...]
     slope: Estimate | None
+    up_to: Estimate | None = None
 
 
 def horizon_series(label: str, records: Sequence[Record], target: Target) -> HorizonSeries:
@@ -50,7 +52,8 @@ def horizon_series(label: str, records: Sequence[Record], target: Target) -> Hor
     found = sorted((_cell(runs, target) for runs in by_group.values()), key=lambda one: one.cell.batch)
     known = {one.cell.batch: one.crossing for one in found if one.crossing is not None}
     whole = len(known) == len(found) > 1 and all(math.isfinite(c.steps.estimate) for c in known.values())
-    return HorizonSeries(label, tuple(found), horizon_slope(known) if whole else None)
+    up_to = horizon_linear_up_to(known) if len(known) == len(found) > 1 else None
+    return HorizonSeries(label, tuple(found), horizon_slope(known) if whole else None, up_to)
 
 
 def _cell(records: Sequence[Record], target: Target) -> HorizonCell:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, log, nan
 
 import numpy as np
-from scipy.special import fdtrc, stdtrit
+from scipy.special import fdtrc, ndtri, stdtrit
 
-from hvd_adam.study.contrast import Model
+from hvd_adam.study.contrast import Intervals, Model
 from hvd_adam.study.estimate import Estimate
 from hvd_adam.study.lognormal import fit
 from hvd_adam.study.passage import cells
@@ -116,17 +116,17 @@ class Linear:
     bends: Test
 
 
-def linearity(study: Study, level: float = 0.95) -> Linear:
-    """Return slope, tests and range of linear speed-up together.
+def linearity(study: Study, level: float = 0.95, picks: Mapping[str, float] | None = None) -> Linear:
+    """Return slope, tests and range of linear speed-up together; `picks` widens range and excess, not the slope.
 
     Raises:
         ConfigError: fewer than two batch sizes.
     """
-    up_to = linear_up_to(study, level)
-    return Linear(up_to, excess(study, level), slope(study, level=level), slope_is(study), line_fits(study))
+    up_to = linear_up_to(study, level, picks)
+    return Linear(up_to, excess(study, level, picks), slope(study, level=level), slope_is(study), line_fits(study))
 
 
-def linear_up_to(study: Study, level: float = 0.95) -> Estimate:
+def linear_up_to(study: Study, level: float = 0.95, picks: Mapping[str, float] | None = None) -> Estimate:
     """Return up to which batch scaling is linear.
 
     The start is the first third of the cells that have a finite mean, two at least where there are three; its samples
@@ -138,23 +138,29 @@ def linear_up_to(study: Study, level: float = 0.95) -> Estimate:
     batch shown to pass, allowing for the choice among them (Bonferroni); its upper end is the last before all larger
     ones are shown to fail, inf where the largest of the study is not.
 
+    Args:
+        picks: where learning rates were picked by tuning, the spread of log T that this adds, by cell. A pick is shared
+            by the seeds of its cell: it moves a mean, and no number of seeds averages it away.
+
     Raises:
         ConfigError: fewer than two batch sizes.
     """
-    return linear_up_tos([study], level)[0]
+    added = [(picks or {}).get(cell.name, 0.0) for cell in cells(study)]
+    return linear_up_tos([study], level, np.array(added))[0]
 
 
-def linear_up_tos(studies: Sequence[Study], level: float = 0.95) -> list[Estimate]:
-    """Return `linear_up_to` of each of many studies of one design."""
+def linear_up_tos(studies: Sequence[Study], level: float = 0.95, picks: np.ndarray | None = None) -> list[Estimate]:
+    """Return `linear_up_to` of each of many studies of one design; `picks` in order of the cells, (k,)."""
     data = sample(studies)
     weights(data.batches)
+    added = np.zeros(len(data.batches)) if picks is None else picks
     model = Model(data)
     result: list[Estimate] = [Estimate(nan, 0.0, inf, level, 0, "no cell has a finite mean")] * len(studies)
     for pattern in np.unique(model.known, axis=0):  # the same cells have a finite mean: the same start
         if pattern.any():
             where = np.flatnonzero((model.known == pattern).all(1))
             part = model if len(where) == len(studies) else Model(data.take(where))
-            for b, found in zip(where, _up_to(part, pattern, level), strict=True):
+            for b, found in zip(where, _up_to(part, pattern, level, added), strict=True):
                 result[b] = found
     return result
 
@@ -172,14 +178,14 @@ def _against_start(start: np.ndarray, log_batch: np.ndarray) -> tuple[np.ndarray
     return contrasts, contrasts @ log_batch
 
 
-def _up_to(model: Model, known: np.ndarray, level: float) -> list[Estimate]:
+def _up_to(model: Model, known: np.ndarray, level: float, picks: np.ndarray) -> list[Estimate]:
     batches, start = model.data.batches, pooled_start(known)
     contrasts, shift = _against_start(start, model.data.log_batch)
     judged = np.arange(start[0], len(batches))
     contrasts, bar = contrasts[judged], log(EXCESS) - shift[judged]
     estimate = model.fit.coefficients @ contrasts.T
     passes = (estimate <= bar) & known[judged]
-    t = model.t(contrasts, bar)
+    t = _with_picks(model.t(contrasts, bar), bar - estimate, np.sqrt(contrasts**2 @ picks**2), known[judged])
     df = np.maximum(model.df, 1)[:, None]
     sure = t >= stdtrit(df, 1 - (1 - level) / 2 / len(judged))
     possible = ~(t < -stdtrit(df, 0.5 + level / 2))
@@ -187,6 +193,7 @@ def _up_to(model: Model, known: np.ndarray, level: float) -> list[Estimate]:
         f"largest batch with at most {100 * (EXCESS - 1):.0f} % more samples than the pooled start (batches "
         f"{', '.join(str(b) for b in batches[start])}); profile likelihood, cell means free"
     )
+    method += "; spread of the picks carried" if picks.any() else ""
     result = []
     for b in range(len(estimate)):
         last = _last(possible[b])
@@ -196,12 +203,23 @@ def _up_to(model: Model, known: np.ndarray, level: float) -> list[Estimate]:
     return result
 
 
+def _with_picks(t: np.ndarray, away: np.ndarray, added: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Return t of contrasts that lie `away` from their bar, the spread that picks add joined in squares.
+
+    t is away / error, so the error becomes hypot(away / t, added). A cell without a finite mean has no such error: if
+    picks add to it, nothing is shown of it.
+    """
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        joined = t / np.sqrt(1 + np.where(away == 0, 0, t * added / away) ** 2)
+    return np.where(added == 0, t, np.where(known, np.nan_to_num(joined), 0.0))
+
+
 def _last(passes: np.ndarray) -> int:
     # One cell of the start passes whatever the data say: the least of some numbers is at most their mean.
     return int(np.flatnonzero(passes)[-1]) if passes.any() else 0
 
 
-def excess(study: Study, level: float = 0.95) -> dict[str, Estimate]:
+def excess(study: Study, level: float = 0.95, picks: Mapping[str, float] | None = None) -> dict[str, Estimate]:
     """Return, for each cell by name, samples to the target over those of the pooled start of `linear_up_to`."""
     data = sample([study])
     model = Model(data)
@@ -211,8 +229,15 @@ def excess(study: Study, level: float = 0.95) -> dict[str, Estimate]:
     contrasts, shift = _against_start(start, data.log_batch)
     found = model.intervals(contrasts, level)
     text = f"samples over those of the pooled start (batches {', '.join(str(b) for b in data.batches[start])})"
-    n, method = int(model.runs[0]), text + "; profile likelihood"
-    return {cell.name: found.factor(0, j, level, n, method, float(shift[j])) for j, cell in enumerate(cells(study))}
+    n, method, counted = int(model.runs[0]), text + "; profile likelihood", cells(study)
+    added = np.array([(picks or {}).get(cell.name, 0.0) for cell in counted])
+    method += "; spread of the picks carried" if added.any() else ""
+    more = float(ndtri(0.5 + level / 2)) * np.sqrt(contrasts**2 @ added**2)
+    known = np.isfinite(found.estimate)
+    low = np.where(known, found.estimate - np.hypot(found.estimate - found.low, more), found.low - more)
+    high = np.where(known, found.estimate + np.hypot(found.high - found.estimate, more), found.high + more)
+    wider = Intervals(found.estimate, low, high)
+    return {cell.name: wider.factor(0, j, level, n, method, float(shift[j])) for j, cell in enumerate(counted)}
 
 
 def ideal(study: Study, level: float = 0.95) -> Estimate | None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hvd_adam.config import Target
 from hvd_adam.study.collect import Record
 from hvd_adam.study.estimate import Estimate
+from hvd_adam.study.linearity import Linear, linearity
 from hvd_adam.study.passage import Passage, cells
 from hvd_adam.study.slope import slope
 from hvd_adam.study.tuning import carried, conditional, pick, repeated
@@ -71,11 +72,26 @@ def _picks(group: str, by_factor: Mapping[float, Sequence[Record]], target: Targ
     return Picks(group, next(iter(by_factor.values()))[0].cell.batch, tried, picked, spread)
 
 
-def slope_with_picks(passages: Sequence[Passage], made: Sequence[Picks]) -> Estimate:
+def spreads(made: Sequence[Picks], passages: Sequence[Passage]) -> dict[str, float] | None:
+    """What picking adds to log T, by cell; None where that is not known of every cell with runs."""
+    found = {one.group: one.spread.estimate for one in made if one.spread is not None and one.spread.estimate >= 0}
+    names = [cell.name for cell in cells(passages)]
+    return {name: found[name] for name in names} if all(name in found for name in names) else None
+
+
+def slope_with_picks(passages: Sequence[Passage], added: Mapping[str, float] | None) -> Estimate:
     """The slope, its interval widened by what each cell's pick adds; where that is not known, labelled conditional."""
     alone = slope(passages)
-    spreads = {one.group: one.spread.estimate for one in made if one.spread is not None}
-    counted = cells(passages)
-    if not all(spreads.get(cell.name, -1) >= 0 for cell in counted):
+    if added is None:
         return conditional(alone)
-    return carried(alone, [cell.batch for cell in counted], [spreads[cell.name] for cell in counted])
+    counted = cells(passages)
+    return carried(alone, [cell.batch for cell in counted], [added[cell.name] for cell in counted])
+
+
+def linearity_with_picks(passages: Sequence[Passage], added: Mapping[str, float] | None) -> Linear:
+    """`linearity` with what picking adds in slope, range and the excess of each cell, or labelled conditional."""
+    found = linearity(passages, picks=added)
+    if added is None:
+        over = {name: conditional(one) for name, one in found.excess.items()}
+        return replace(found, slope=conditional(found.slope), up_to=conditional(found.up_to), excess=over)
+    return replace(found, slope=slope_with_picks(passages, added))

@@ -62,6 +62,10 @@ def _of_horizons(series: HorizonSeries, target: str) -> Iterator[Sentence]:
     else:
         slope = f"slope {ratio(series.slope.estimate)}{_ends(series.slope)}, n = {series.slope.n}"
         yield Sentence(f"{name}Theory mode, one run for each horizon: {slope}; -1 is linear.", LEAD)
+    if series.up_to is not None:
+        last = whole(max(one.cell.batch for one in series.cells))
+        end = f"95 % interval {interval(series.up_to, whole)}, n = {series.up_to.n}; the study ends at {last}"
+        yield Sentence(f"{name}Linear up to batch {whole(series.up_to.estimate)} ({end}).")
     for one in series.cells:
         where = f"Batch {whole(one.cell.batch)}: "
         if one.crossing is None:
@@ -280,11 +284,12 @@ def _other(series: Series, target: str) -> Sentence:
 def _tuning(made: Analysis) -> Iterator[Sentence]:
     if not made.picks:
         return
-    carried = all(picks.spread is not None for picks in made.picks)
+    carried = all(series.picks is not None for series in made.series if series.linear is not None)
     told = (
-        "the slope's interval holds what picking adds, by tuning repeated on resampled seeds"
+        "the intervals of slope, range and samples hold what picking adds, by tuning repeated on resampled seeds; "
+        "critical batch and regions are conditional on the picks"
         if carried
-        else "the slope's interval does not hold that: it is conditional on the picks"
+        else "no interval holds that: all are conditional on the picks"
     )
     seeds = plural(made.study.lr.tuning_seeds, "seed")
     yield Sentence(

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hvd_adam.errors import ConfigError
 from tests.made_study import BASE, hyperbola, make, study_of
 
 
@@ -43,6 +44,106 @@ def test_check_does_not_pass_where_a_cell_was_never_measured(tmp_path: Path, cal
         (folder / f"workers-16/seed-{seed}/result.json").unlink()
     code, said, _ = call("study", "check", folder)
     assert code == 6 and "cell workers-16: a run that can be used: not enough evidence" in said
+
+
+def test_check_of_a_range_does_not_pass_where_nothing_can_be_fitted(tmp_path: Path, call) -> None:
+    """One usable cell: without a slope there is no range, and an expectation that was not judged is not met."""
+    folder = make(tmp_path / "s", study_of(grid={"workers": [1, 2]}, expect={"linear_up_to": 8}))
+    for seed in range(5):
+        (folder / f"workers-2/seed-{seed}/result.json").unlink()
+    code, said, _ = call("study", "check", folder)
+    assert code == 6 and "linear up to batch 8 at least: not enough evidence" in said
+
+
+def tuned(folder: Path, tuning_seeds: int, **expect) -> Path:
+    """Batch 8 to 128 on a straight line; the best factor of lr is the root of the batch, others cost more steps."""
+    rates = [0.25, 0.5, 1, 2, 4]
+
+    def steps(cell, seed):
+        away = math.log(cell.factor / math.sqrt(cell.batch / 32))
+        return hyperbola(cell, seed, 1e-3, 2e7, spread=0.04) * math.exp(0.05 * away**2)
+
+    picks = {f"workers-{w}": math.sqrt(w / 4) for w in (1, 4, 16)}
+    study = study_of(
+        grid={"workers": [1, 4, 16]}, lr={"tune": rates, "tuning_seeds": tuning_seeds}, expect=expect,
+        budget={"steps": 10**6},
+    )  # fmt: skip
+    return make(folder, study, steps, picks=picks)
+
+
+def test_check_of_a_tuned_study_carries_the_picks(tmp_path: Path, call) -> None:
+    folder = tuned(tmp_path / "s", 6, linear_up_to=128, slope=[-1.15, -0.85])
+    code, said, _ = call("study", "check", folder)
+    assert code == 0 and "linear up to batch 128 at least: met" in said and "slope in [-1.15, -0.85]: met" in said
+    report = plain(folder, call)["series"][0]
+    for name in ("slope", "linear_up_to"):
+        assert "spread of the picks carried" in report[name]["method"]
+    assert "picks carried" in report["cells"][-1]["excess"].get("method", "")
+
+
+def test_picks_whose_spread_is_unknown_make_every_figure_conditional(tmp_path: Path, call) -> None:
+    folder = tuned(tmp_path / "s", 1, linear_up_to=128)
+    report = plain(folder, call)["series"][0]
+    for one in (report["slope"], report["linear_up_to"], report["cells"][-1]["excess"]):
+        assert "conditional on the learning rates that were picked" in one["method"]
+    _, said, _ = call("study", "report", folder)
+    assert "no interval holds that: all are conditional on the picks" in said
+
+
+def test_a_pick_that_may_be_wrong_by_much_is_no_evidence_for_any_number_of_seeds(tmp_path: Path, call) -> None:
+    study = study_of(
+        grid={"workers": [1, 2, 4, 8]}, lr={"tune": [0.5, 1, 2], "tuning_seeds": 3}, expect={"linear_up_to": 64},
+        budget={"steps": 10**6},
+    )  # fmt: skip
+
+    def steps(cell, seed):  # tuning runs scatter so much that any factor may come out as the best
+        if not cell.tunes:
+            return hyperbola(cell, seed, 1e-3, 2e7, spread=0.03)
+        noise = np.random.default_rng([seed, cell.batch, int(100 * cell.factor)]).normal()
+        return hyperbola(cell, seed, 1e-3, 2e7, spread=0) * math.exp(0.6 * noise)
+
+    folder = make(tmp_path / "s", study, steps, picks={f"workers-{w}": 1.0 for w in (1, 2, 4, 8)})
+    code, said, _ = call("study", "check", folder)
+    assert (
+        code == 6
+        and "linear up to batch 64 at least: not enough evidence" in said
+        and "more seeds may not tell" in said
+    )
+
+
+@pytest.mark.parametrize(
+    ("expect", "code", "says"),
+    [
+        ({"linear_up_to": 128}, 0, "linear up to batch 128 at least: met"),
+        ({"linear_up_to": 128, "slope": [-1.2, -0.8]}, 0, "slope in [-1.2, -0.8]: met"),
+        ({"linear_up_to": 256}, 5, "linear up to batch 256 at least: not met"),
+        ({"slope": [-0.8, -0.6]}, 5, "slope in [-0.8, -0.6]: not met"),
+        ({"slope": [-1.01, -0.99]}, 6, "slope in [-1.01, -0.99]: not enough evidence"),
+    ],
+)
+def test_check_in_theory_mode_judges_slope_and_range(expect: dict, code: int, says: str, tmp_path: Path, call) -> None:
+    study = study_of(
+        mode="theory", horizons=[1000, 2000, 4000, 8000, 16000], budget=None, seeds=6, expect=expect,
+        grid={"workers": [2, 4, 8, 16]} if expect.get("linear_up_to") == 256 else {"workers": [2, 4, 8]},
+        base={**BASE["base"], "local_batch": 16},
+    )  # fmt: skip
+
+    def steps(cell, seed):  # a straight line up to batch 128; 256 needs 1.8 times the samples
+        more = 1.8 if cell.batch > 128 else 1.0
+        noise = np.random.default_rng([seed, cell.batch, cell.horizon]).normal()
+        return more * 256000 / cell.batch * math.exp(0.05 * noise)
+
+    folder = make(tmp_path / "s", study, steps)
+    found, said, _ = call("study", "check", folder)
+    assert found == code and says in said, said
+    _, said, _ = call("study", "report", folder)
+    assert "Linear up to batch 128 (95 % interval" in said
+
+
+@pytest.mark.parametrize("expect", [{"reach": 0.9}, {"time_ratio": {"cell": "a", "base": "b", "at_most": 1.0}}])
+def test_expectations_that_theory_mode_cannot_judge_are_refused_before_anything_runs(expect: dict) -> None:
+    with pytest.raises(ConfigError, match="in theory mode"):
+        study_of(mode="theory", horizons=[100, 200, 400], budget=None, expect=expect)
 
 
 def test_check_of_a_study_that_expects_nothing_is_refused(tmp_path: Path, call) -> None:
@@ -140,7 +241,10 @@ def test_a_tuned_study_shows_what_was_tried_and_carries_the_picks(tmp_path: Path
     assert [one["at_edge"] for one in found["learning_rates"]] == [True, False, False, False, False]
     assert "picks carried" in found["series"][0]["slope"]["method"]
     _, said, _ = call("study", "report", folder)
-    assert "the slope's interval holds what picking adds" in said and "is the smallest that was tried" in said
+    assert (
+        "the intervals of slope, range and samples hold what picking adds" in said
+        and "is the smallest that was tried" in said
+    )
     assert "Learning rate picked for each batch" in (folder / "report.html").read_text()
 
 

@@ -8,7 +8,8 @@ from scipy.stats import chi2
 
 from hvd_adam.errors import ConfigError
 from hvd_adam.study.goodness import goodness
-from hvd_adam.study.horizon import Endpoint, crossing, horizon_slope
+from hvd_adam.study.horizon import Endpoint, crossing, horizon_linear_up_to, horizon_slope
+from hvd_adam.study.linearity import excess, linear_up_to
 from hvd_adam.study.passage import Passage
 from hvd_adam.study.power import seeds_needed, slope_width, spread
 from hvd_adam.study.slope import slope, slopes
@@ -172,6 +173,71 @@ def test_the_slope_over_inverted_criteria_is_that_of_their_roots():
     assert found.covers(-1) and found.estimate == pytest.approx(-1, abs=0.1) and not found.open
     cells[64] = crossing(endpoints(20, 8, rng), 1.0)
     assert horizon_slope(cells).open
+
+
+@pytest.mark.parametrize(
+    ("samples", "end", "high"),  # of batch 8, 16, 32, 64: the pooled start is the first two
+    [
+        ((4800, 4800, 4800, 4800), 64, inf),
+        ((4800, 4800, 4800, 7200), 32, 32),
+        ((4800, 4800, 6200, 7200), 16, 16),
+        ((4800, 4800, 5300, 5300), 64, inf),  # 10 % more than the start is within its 20 %
+        ((4800, 4800, 9600, 5000), 64, inf),  # the largest that passes, wherever smaller ones failed
+    ],
+)
+def test_theory_mode_is_linear_up_to_where_samples_exceed_the_start_by_a_fifth(samples, end, high):
+    rng = np.random.default_rng(4)
+    batches = (8, 16, 32, 64)
+    horizons = (50, 100, 200, 400, 800)
+    cells = {
+        s: crossing(endpoints(total / s, 12, rng, horizons, noise=0.01), 1.0, seed=s)
+        for s, total in zip(batches, samples, strict=True)
+    }
+    found = horizon_linear_up_to(cells)
+    assert (found.estimate, found.low, found.high) == (end, end, high)
+    assert found.n == sum(crossed.steps.n for crossed in cells.values())
+
+
+def test_in_theory_mode_too_few_runs_leave_the_range_open_and_horizons_bound_what_they_do_not_bracket():
+    rng = np.random.default_rng(5)
+    cells = {s: crossing(endpoints(4800 / s, 3, rng, noise=0.15), 1.0, seed=s) for s in (8, 16, 32)}
+    vague = horizon_linear_up_to(cells)
+    assert vague.low < 32 and vague.high == inf
+    cells = {s: crossing(endpoints(4800 / s, 12, rng, noise=0.01), 1.0, seed=s) for s in (8, 16, 32)}
+    beyond = crossing(endpoints(5000, 4, rng, noise=0.01), 1.0)  # batch 64 not by step 800: 51,200 samples are too many
+    assert horizon_linear_up_to({**cells, 64: beyond}).high == 32
+    before = crossing(endpoints(20, 4, rng, noise=0.01), 1.0)  # batch 40 before step 100: fewer than 4,000 samples
+    assert horizon_linear_up_to({**cells, 40: before}).low == 40
+    assert horizon_linear_up_to({64: beyond, 128: beyond}) is None
+
+
+def test_the_range_of_theory_mode_is_seldom_wrong_by_more_than_a_step():
+    """Samples 4800 x (1, 1, 1.1, 1.5, 2): linear up to batch 32; the interval holds it as often as it says."""
+    rng = np.random.default_rng(8)
+    found = []
+    for i in range(60):
+        cells = {
+            s: crossing(endpoints(4800 * more / s, 6, rng, (50, 100, 200, 400, 800)), 1.0, draws=300, seed=i)
+            for s, more in zip((8, 16, 32, 64, 128), (1, 1, 1.1, 1.5, 2), strict=True)
+        }
+        found.append(horizon_linear_up_to(cells))
+    assert np.mean([one.low <= 32 <= one.high for one in found]) >= 0.9
+    assert np.mean([abs(np.log2(one.estimate / 32)) > 1.5 for one in found]) <= 0.05
+
+
+def test_the_range_of_picked_rates_is_no_surer_than_the_picks():
+    """Samples as on a line: with many seeds the range is sure to the end, unless a pick may move a cell by 20 %."""
+    kind = Kind(spread=0.05, seeds=10)
+    runs = passages(next(studies(kind, 1, 1)).runs)
+    names = [f"s{16 * 2**j}" for j in range(6)]
+    alone, none = linear_up_to(runs), linear_up_to(runs, picks=dict.fromkeys(names, 0.0))
+    assert alone == none and alone.low == 512
+    vague = linear_up_to(runs, picks=dict.fromkeys(names, 0.2))
+    assert vague.estimate == 512 and vague.low < 512 and "spread of the picks carried" in vague.method
+    over = excess(runs, picks=dict.fromkeys(names, 0.1))["s512"]
+    plain = excess(runs)["s512"]
+    own, more = np.log(plain.high / plain.estimate), 1.959964 * 0.1 * np.sqrt(1 + 1 / 2)  # two cells are the start
+    assert np.log(over.high / over.estimate) == pytest.approx(np.hypot(own, more), rel=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,12 @@ _TEXT = (
     "5 times that scale (docs/theory.md). That range comes from problems with a known answer and is no interval.",
     "Seconds. Phases are timed on rank 0 and hold for the machine and the ranks of this study. Workers that share "
     "a rank take turns: the steps are those of as many nodes, the seconds are not.",
+    "Picked learning rates. Where they are tuned, a wrong pick moves all seeds of a cell, so the tuning is repeated on "
+    "resampled tuning seeds; the spread of log T that this gives joins the error of slope, range and samples in "
+    "squares. Critical batch and regions are conditional on the picks.",
+    "Theory mode. There is no number of steps at which a run meets the target: each run is one horizon. The criterion "
+    "at its end is fitted against log T on the horizons about the target and inverted; slope and range rest on these T "
+    "and their bootstrap.",
     "What was fixed beforehand: the target, the budget, the seeds and the looks, in the study file. Learning "
     "rates follow the rule that the file names; where they are tuned, the seeds that pick are not the seeds that "
     "report.",

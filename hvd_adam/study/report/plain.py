@@ -138,6 +138,7 @@ def _horizons(series: HorizonSeries) -> dict[str, Any]:
     return {
         "label": series.label,
         "slope": figure(series.slope) if series.slope else None,
+        "linear_up_to": figure(series.up_to) if series.up_to else None,
         "cells": [
             {
                 "cell": one.cell.group,
