@@ -13,7 +13,7 @@
 PYTHON ?= python3
 bin := .venv/bin
 shell_scripts := launchers/common.sh launchers/local launchers/mpirun launchers/horovodrun launchers/srun .ci/run \
-	slurm/job.sh slurm/site.example.sh slurm/train.sbatch \
+	slurm/job.sh slurm/site.example.sh slurm/train.sbatch slurm/study.sbatch \
 	tests/slurm/box/init.sh tests/slurm/box/node.sh tests/slurm/box/power_on.sh
 
 arguments = $(if $(GPU),--gpu '$(GPU)') $(if $(TORCH_INDEX),--torch-index '$(TORCH_INDEX)') \

@@ -41,8 +41,8 @@ run_of() {
     printf '%s' "${named:-runs/${config%.*}/job-${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}}"
 }
 
-# newest RUN: the name of its newest checkpoint
-newest() { find "$1/checkpoints" -name 'step-*.ckpt' 2>/dev/null | sort | tail -n 1; }
+# newest RUN: the name of its newest checkpoint; of one that stands for several in turn, also which it is now
+newest() { printf '%s %s' "$(readlink "$1")" "$(find "$1/checkpoints" -name 'step-*.ckpt' 2>/dev/null | sort | tail -n 1)"; }
 
 # pass_on: the request to stop goes to the launcher, which hands it to all ranks; again and again, since ranks that are
 # still starting do not hear it
@@ -75,13 +75,13 @@ watch_over() {
 requeue() {
     restarts=${SLURM_RESTART_COUNT:-0}
     if [ "$restarts" -ge "${HVD_ADAM_RESTARTS:-100}" ]; then
-        say "$1; it was queued again $restarts times, and HVD_ADAM_RESTARTS allows no more: submit it with --run $run to go on"
+        say "$1; it was queued again $restarts times, and HVD_ADAM_RESTARTS allows no more: $onward"
         exit 75
     fi
     say "$1; queued again, for the time number $((restarts + 1))"
     trap '' TERM # of the end that this brings about: scontrol is to say what came of it
     scontrol requeue "$own" && exit 75
-    say "Slurm does not queue it again: submit it with --run $run to go on"
+    say "Slurm does not queue it again: $onward"
     exit 75
 }
 
@@ -110,11 +110,11 @@ after_a_fault() {
     requeue "ended with $1"
 }
 
-# supervise RUN COMMAND...: the command on all ranks, until it is done or the job is queued again. Where the program
+# supervise RUN ONWARD COMMAND...: the command on all ranks, until it is done or the job is queued again. Where the program
 # itself says that it failed, it would fail again: srun, for one, ends with the signal that it sent to the other ranks.
 supervise() {
-    run=$1 asked='' launched='' nagger='' terminated=''
-    shift
+    run=$1 onward=$2 asked='' launched='' nagger='' terminated='' # onward: how a person goes on where Slurm does not
+    shift 2
     mkdir -p "$(dirname "$run")"
     export HVD_ADAM_VERDICT="$run.verdict"
     rm -f "$HVD_ADAM_VERDICT"
@@ -176,4 +176,10 @@ case ${HVD_ADAM_LAUNCHER:=mpirun} in
     *) launcher=$home/../launchers/$HVD_ADAM_LAUNCHER ;;
 esac
 [ -x "$launcher" ] || complain "HVD_ADAM_LAUNCHER: $HVD_ADAM_LAUNCHER" "There is no such launcher: $launcher" "Say mpirun, srun or horovodrun, or the path of your own"
+# The launchers put the environment beside the source tree, or the one that they were installed into, first on PATH.
+if [ -z "${HVD_ADAM_CONTAINER-}" ] && [ ! -x "$home/../.venv/bin/hvd-adam" ] && [ ! -x "$home/../../../bin/hvd-adam" ] &&
+    ! command -v hvd-adam >/dev/null; then
+    complain "there is no hvd-adam on $(hostname)" "Neither $(cd "$home/.." && pwd)/.venv nor PATH has it, as seen from there" \
+        "Put the environment on a disk that all nodes see: make setup there; or activate it in site.sh"
+fi
 ranks=${SLURM_NTASKS:-$((${SLURM_JOB_NUM_NODES:-1} * ${SLURM_NTASKS_PER_NODE:-1}))}

@@ -1,4 +1,4 @@
-"""hvd-adam study plan | run | status; what reads results is in study_results."""
+"""hvd-adam study plan | run | status; results are read in study_results, clusters met in study_submit."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import click
 
 from hvd_adam.commands.group import NearestGroup
 from hvd_adam.commands.study_results import COMMANDS
+from hvd_adam.commands.study_submit import COMMANDS as ON_A_CLUSTER
 
 _FOLDER = click.option("--folder", metavar="DIR", help="The study's folder; runs/NAME by default.")
 
@@ -109,6 +110,7 @@ def study_run(config: str, overrides: tuple[str, ...], folder: str | None, cores
 @click.argument("folder")
 def study_status(folder: str) -> None:
     """Show how far the study in FOLDER is."""
+    from hvd_adam.commands.study_submit import tell_of_queue
     from hvd_adam.study.folder import Folder
     from hvd_adam.study.plan import plan
     from hvd_adam.study.tables import Standing, status_table
@@ -123,12 +125,13 @@ def study_status(folder: str) -> None:
     large = large_batches(made.cells, place.train_size(made.runs))
     for warning in dict.fromkeys((*made.warnings, *([large] if large else []))):
         console.print(f"note: {warning}")
+    tell_of_queue(place, made)
     for run, failure in failures.items():
         console.print(f"\nfailed: {run}, attempt {failure.get('attempt')}, {place.path / 'workers'} may say more")
         console.print(str(failure.get("reason")), markup=False, highlight=False)
 
 
-for _command in COMMANDS:
+for _command in (*COMMANDS, *ON_A_CLUSTER):
     study.add_command(_command)
 
 

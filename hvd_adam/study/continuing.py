@@ -72,3 +72,12 @@ def _listed(names: Iterable[str]) -> str:
     found = list(dict.fromkeys(names))
     more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
     return ", ".join(found[:NAMED]) + more
+
+
+def differing(planned: Run, present: Run | None) -> str:
+    """In which keys a run is no longer the one that was planned; empty where it is the same."""
+    if present is None:
+        return "it is no longer part of the study"
+    here, there = identity(from_plain(dict(present.config))), identity(from_plain(dict(planned.config)))
+    keys = sorted(key for key in {**here, **there} if here.get(key) != there.get(key))
+    return "; ".join(f"{key} was {_said(there, key)} and is {_said(here, key)}" for key in keys[:3])

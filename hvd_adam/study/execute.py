@@ -68,13 +68,13 @@ def run_study(
         say(made, None)
         _make([run for cell in made.tuning for run in cell.runs], study, folder, executor, made, say)
         if made.tuning:
-            made = _picked(study, made, folder)
+            made = picked(study, made, folder)
             say(made, None)
         _make([run for cell in made.cells for run in cell.runs], study, folder, executor, made, say)
     return made
 
 
-def _picked(study: StudyConfig, made: Plan, folder: Folder) -> Plan:
+def picked(study: StudyConfig, made: Plan, folder: Folder) -> Plan:
     """The plan with the learning rates that tuning chose. A choice once made stands, since runs were made with it."""
     unfinished = {cell.tunes for cell in made.tuning for run in cell.runs if not folder.is_finished(run)}
     fresh = {group: pick for group, pick in pick_rates(study, made, folder).items() if group not in unfinished}

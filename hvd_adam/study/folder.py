@@ -71,8 +71,7 @@ class Folder:
 
     def keep(self, study: StudyConfig) -> None:
         """Writes study.yaml."""
-        with self._writing():
-            write_whole(self.path / "study.yaml", study.to_yaml())
+        self.write_text("study.yaml", study.to_yaml())
 
     def strangers(self, runs: Iterable[Run]) -> tuple[str, ...]:
         """Run directories here that are none of these: of another study, or of seeds that were taken out."""
@@ -100,19 +99,20 @@ class Folder:
         facts = self.result(run)
         return facts is not None and (facts.get("status") == "done" or facts.get("ended_by") == "diverged")
 
-    def note(self, **event: Any) -> None:
-        """Adds a line to events.jsonl."""
+    def note(self, name: str = "events.jsonl", **event: Any) -> None:
+        """Adds a line to events.jsonl, or to another file of that kind: each has one writer at a time."""
         line = json.dumps({"time": round(time.time(), 3), **event}) + "\n"
-        with self._writing(), (self.path / "events.jsonl").open("a", encoding="utf-8") as file:
+        with self._writing(), (self.path / name).open("a", encoding="utf-8") as file:
             file.write(line)
 
     def events(self) -> list[dict[str, Any]]:
-        """All whole lines of events.jsonl."""
-        try:
-            text = (self.path / "events.jsonl").read_text(encoding="utf-8")
-        except OSError:
-            return []
-        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+        """All whole lines of events.jsonl, and of those that jobs on a cluster have written, by time."""
+        found: list[dict[str, Any]] = []
+        for path in (self.path / "events.jsonl", *sorted(self.path.glob("submissions/*/*/*/events.jsonl"))):
+            with suppress(OSError):
+                text = path.read_text(encoding="utf-8")
+                found += [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+        return sorted(found, key=lambda event: event.get("time", 0.0))
 
     def failures(self) -> dict[str, dict[str, Any]]:
         """The last failure of each run, by place, that no later success has mended."""
@@ -128,8 +128,12 @@ class Folder:
 
     def write(self, name: str, content: Any) -> None:
         """Writes a JSON file of the folder, whole or not at all."""
+        self.write_text(name, json.dumps(content, indent=1) + "\n")
+
+    def write_text(self, name: str, text: str) -> None:
+        """Writes a file of the folder, whole or not at all."""
         with self._writing():
-            write_whole(self.path / name, json.dumps(content, indent=1) + "\n")
+            write_whole(self.path / name, text)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

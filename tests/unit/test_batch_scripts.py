@@ -39,7 +39,7 @@ class Site:
         esac""")  # fmt: skip
         self.stub("id", "echo 1000")
         self.stub("mpirun", "case $1 in --version) echo 'mpirun (Open MPI) 4.1.8' ;; esac")
-        for name in ("srun", "horovodrun"):
+        for name in ("srun", "horovodrun", "hvd-adam", "apptainer"):
             self.stub(name, ":")
         self.requeued = folder / "requeued"
 
