@@ -138,6 +138,7 @@ class EvaluateSection(Section):
     """When to evaluate; the last step always is. chunk: samples evaluated at once.
 
     train: so many training samples, the same at each evaluation, are measured too, as train_loss.
+    test: the first so many test samples stand for all of them; None measures every one.
     """
 
     every: Positive | None = None
@@ -146,6 +147,7 @@ class EvaluateSection(Section):
     start: bool = False
     chunk: Positive = 250
     train: Positive | None = None
+    test: Positive | None = None
 
     def steps(self, last: int) -> list[int]:
         """The steps 0 <= t <= last to evaluate at, in order; `last` is one of them."""
@@ -295,7 +297,10 @@ def flat(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def identity(config: RunConfig) -> dict[str, Any]:
     """What makes this run itself: everything but the facts of the launch, with dotted keys."""
-    return flat({key: value for key, value in to_plain(config).items() if key not in LAUNCH_KEYS})
+    found = flat({key: value for key, value in to_plain(config).items() if key not in LAUNCH_KEYS})
+    if found["evaluate.test"] is None:  # a run that measures every test sample is the one it was before it could choose
+        del found["evaluate.test"]
+    return found
 
 
 def fingerprint(config: RunConfig) -> str:

@@ -15,13 +15,20 @@ def compared(a: Analysis, b: Analysis) -> Comparison:
     """B against A, for the first target of both.
 
     Raises:
-        ConfigError: their targets differ, one has no run that can be used, or they share no cell and seed.
+        ConfigError: their targets or test samples differ, one has no usable run, or they share no cell and seed.
     """
     if a.target != b.target:
         raise ConfigError(
             f"targets {a.target} in {a.place} and {b.target} in {b.place}",
             "steps to two targets are not comparable",
             "make one of the studies again with the other's target",
+        )
+    shares = [(made.study.base.get("evaluate") or {}).get("test") or "all" for made in (a, b)]
+    if shares[0] != shares[1]:
+        raise ConfigError(
+            f"evaluate.test: {shares[0]} in {a.place} and {shares[1]} in {b.place}",
+            "measures on two sets of test samples are not comparable",
+            "make one of the studies again with the other's evaluate.test",
         )
     return compare(_passages(a), _passages(b))
 

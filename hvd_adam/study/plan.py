@@ -187,7 +187,7 @@ def with_budget(study: StudyConfig, document: dict[str, Any], batch: int, horizo
     mode a run has its own length T and measures the gradient norm at `POINTS` places.
     """
     document = {key: value for key, value in document.items() if key not in ("steps", "epochs")}
-    chunk = {key: value for key, value in document.get("evaluate", {}).items() if key in ("chunk", "train")}
+    chunk = {key: value for key, value in document.get("evaluate", {}).items() if key in ("chunk", "train", "test")}
     if any(target.measure == "train_loss" for target in study.targets):
         chunk.setdefault("train", 1000)
     if document.get("workers", 2) > 1:

@@ -30,6 +30,9 @@ def warnings(study: StudyConfig, cells: Sequence[Cell], picks: Mapping[str, floa
     yield from (f"{cell.name} is not run: {cell.refused}" for cell in cells if cell.refused)
     if study.base.get("sampling") == "epochs":
         yield "sampling: epochs draws without replacement, and the theory's samples are independent"
+    share = (study.base.get("evaluate") or {}).get("test")
+    if share:
+        yield f"evaluate.test: test measures are those of the first {share:,} test samples alone"
     if len(study.seeds) == 1:
         yield "one seed a cell: a single run has no spread, and no interval can be given"
     if example is not None:

@@ -29,14 +29,16 @@ def evaluate(
     chunk: int = 250,
     train: int | None = None,
     asked: Callable[[], bool] = lambda: False,
+    test: int | None = None,
 ) -> dict[str, float] | None:
-    """The mean of each of the task's measures over all test samples; the same on every rank.
+    """The mean of each of the task's measures over the test samples; the same on every rank.
 
     Args:
         chunk: samples evaluated at once: fixed, so that the sums do not depend on who makes them.
         train: also "train_loss", over so many training samples: the same ones, seen alike, each time.
         asked: whether this rank was asked to stop. Rides each round of one chunk a worker, so that no long
             evaluation keeps a run from saving itself in time; then the answer is None, on every rank.
+        test: only the first so many test samples; None: all of them.
     """
 
     def measured(part: np.ndarray, on_training: bool = False) -> dict[str, Tensor]:
@@ -47,7 +49,7 @@ def evaluate(
     model.eval()
     try:
         with torch.no_grad():
-            found = _means(measured, np.arange(task.test_size), chunk, optimizer, asked)
+            found = _means(measured, np.arange(test or task.test_size), chunk, optimizer, asked)
             if train:
                 chosen = _fixed_share(task.train_size, train)
                 on_training = partial(measured, on_training=True)

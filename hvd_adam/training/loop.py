@@ -251,7 +251,7 @@ class _Trainer:
         how = self.config.evaluate
         with autocast(self.config, self.world):
             measures = None if hurry else evaluate(
-                self.task, self.model, self.optimizer, how.chunk, how.train, self._asked
+                self.task, self.model, self.optimizer, how.chunk, how.train, self._asked, how.test
             )  # fmt: skip
         self.due = measures is None
         if measures is None:
@@ -268,7 +268,8 @@ class _Trainer:
         if self.say:
             shown = "  ".join(f"{name} {value:.4g}" for name, value in measures.items())
             training = "" if loss is None else f"  training loss {loss:.4g}"
-            self.say(f"step {step}/{self.steps}{training}  test {shown}")
+            share = f" (first {how.test:,} of {self.task.test_size:,})" if how.test else ""
+            self.say(f"step {step}/{self.steps}{training}  test{share} {shown}")
 
     def _asked(self) -> bool:
         """Looked at in each round of an evaluation: a sign of life."""
@@ -331,6 +332,8 @@ class _Trainer:
                 steps=self.steps,
                 target=self.task.target,
                 train_size=self.task.train_size,
+                test_size=self.task.test_size,
+                test_measured=self.config.evaluate.test or self.task.test_size,
                 **facts,
             )
         return trace

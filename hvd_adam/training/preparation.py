@@ -64,7 +64,8 @@ def prepare(config: RunConfig, task: Task, device: torch.device = CPU) -> Parts:
 
     Raises:
         DataError: data missing or damaged.
-        ConfigError: what only the data can tell: a batch larger than an epoch, a schedule that leaves
+        ConfigError: what only the data can tell: a batch larger than an epoch, more test samples than there are, a
+            schedule that leaves
             its domain before the last step.
         ConditionError: condition: require, and it is not shown to hold.
     """
@@ -72,6 +73,7 @@ def prepare(config: RunConfig, task: Task, device: torch.device = CPU) -> Parts:
     sampler = Sampler(
         task.train_size, config.local_batch * config.accumulation, config.workers, config.seed, config.sampling
     )
+    _check_test_share(config, task)
     steps = planned_steps(config, task)
     member = config.member()
     check_schedules(member, steps)
@@ -83,6 +85,16 @@ def prepare(config: RunConfig, task: Task, device: torch.device = CPU) -> Parts:
         model.parameters(), **member.optimizer_arguments(batch=config.global_batch, dim=dim, steps=steps)
     )
     return Parts(task, sampler, model, adam, steps)
+
+
+def _check_test_share(config: RunConfig, task: Task) -> None:
+    wanted = config.evaluate.test
+    if wanted is not None and wanted > task.test_size:
+        raise ConfigError(
+            f"evaluate.test: {wanted:,} of {config.task.name}",
+            f"it has {task.test_size:,} test samples",
+            "take it out to measure all of them",
+        )
 
 
 def planned_steps(config: RunConfig, task: Task) -> int:

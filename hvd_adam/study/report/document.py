@@ -53,8 +53,16 @@ def about(made: Analysis) -> str:
     targets = ", then ".join(str(target) for target in study.targets)
     return (
         f"{plural(sum(made.outcomes.values()), 'run')} in {plural(len(planned), 'cell')} of "
-        f"{plural(len(study.seeds), 'seed')}. Target, fixed beforehand: {targets}. Mode: {study.mode}."
+        f"{plural(len(study.seeds), 'seed')}. Target, fixed beforehand: {targets}. Mode: {study.mode}.{_share(made)}"
     )
+
+
+def _share(made: Analysis) -> str:
+    """Which test samples were measured, where not all of them were; runs made before the trace said so had all."""
+    found = {(facts["test_measured"], facts["test_size"]) for record in made.records
+             if "test_measured" in (facts := record.facts)}  # fmt: skip
+    told = [f"the first {whole(some)} of {whole(size)} test samples" for some, size in sorted(found) if some < size]
+    return f" Test measures: {' or '.join(told)} alone." if told else ""
 
 
 def _figures(series: Series) -> Iterator[Block]:
