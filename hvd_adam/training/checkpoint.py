@@ -13,6 +13,7 @@ import json
 import os
 import sys
 import time
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +78,18 @@ def load_newest(world: World, folder: Path, config: RunConfig) -> dict[str, Any]
 
     Raises:
         ConfigError: it belongs to another config; the keys that differ are named.
-        RunError: a rank does not see the file.
+        RunError: the folder cannot be read, none in it can be used, or a rank does not see the file.
     """
-    content, chosen = _newest(folder) if world.rank == 0 else (None, ("", ""))
-    name, digest = json.loads(world.allgather_bytes(json.dumps(chosen).encode())[0])
+    content, chosen = None, ("", "")
+    refusal: list[str] = []
+    if world.rank == 0:
+        try:
+            content, chosen = _newest(folder)
+        except RunError as error:
+            refusal = [error.found, error.why, error.cure]
+    name, digest, *refusal = json.loads(world.allgather_bytes(json.dumps([*chosen, *refusal]).encode())[0])
+    if refusal:
+        raise RunError(*refusal)
     if world.rank and name:
         content = _wait_for(folder / name, digest)
     agree(world, {"the newest checkpoint": content["step"] if content else 0})
@@ -97,15 +106,40 @@ def load_newest(world: World, folder: Path, config: RunConfig) -> dict[str, Any]
 
 
 def _newest(folder: Path) -> tuple[dict[str, Any] | None, tuple[str, str]]:
-    """The content, and the file's name and checksum."""
-    for path in sorted(folder.glob("step-*.ckpt"), reverse=True):
+    """The content, and the file's name and checksum. Where none can be used, all files stay as they are."""
+    damaged: dict[Path, str] = {}
+    for path in _written(folder):
         content, why = _read(path)
-        if content is not None:
-            return content, (path.name, why)
-        sys.stderr.write(f"hvd-adam: {path} is damaged ({why}); the one before it is used.\n")
-        with contextlib.suppress(OSError):  # out of the way of the two that are kept, but there to be looked at
-            path.replace(path.with_suffix(".damaged"))
+        if content is None:
+            damaged[path] = why
+            continue
+        for odd, fault in damaged.items():
+            sys.stderr.write(f"hvd-adam: {odd} is damaged ({fault}); the one before it is used.\n")
+            with contextlib.suppress(OSError):  # out of the way of the two that are kept, but there to be looked at
+                odd.replace(odd.with_suffix(".damaged"))
+        return content, (path.name, why)
+    if damaged:
+        raise RunError(
+            f"checkpoints in {folder}: {', '.join(f'{path.name} ({why})' for path, why in damaged.items())}",
+            "none of them can be used, and without one the run would start at step 0 and remove its trace",
+            "put a whole copy there, or start a new run with another --run",
+        )
     return None, ("", "")
+
+
+def _written(folder: Path) -> list[Path]:
+    """The checkpoints there, newest first; glob would take a folder that cannot be read for an empty one."""
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise RunError(
+            f"checkpoints in {folder}",
+            f"the folder cannot be read ({error.strerror}), and without them the run would start at step 0",
+            "open the folder, or start a new run with another --run",
+        ) from error
+    return [folder / name for name in sorted(names, reverse=True) if fnmatch(name, "step-*.ckpt")]
 
 
 def _read(path: Path, digest: str | None = None) -> tuple[dict[str, Any] | None, str]:

@@ -44,6 +44,27 @@ def test_a_damaged_one_is_said_and_the_one_before_is_used(
     assert "damaged" in capsys.readouterr().err
 
 
+def test_where_none_can_be_used_the_run_is_refused_and_nothing_is_touched(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for step in (10, 20):
+        save(tmp_path, step, RunConfig(), content(1.0)).write_bytes(b"rot")
+    for _ in range(2):  # as a batch script that starts it again
+        with pytest.raises(RunError) as caught:
+            load_newest(WORLD, tmp_path, RunConfig())
+        assert "step-000000020.ckpt (checksum), step-000000010.ckpt (checksum)" in str(caught.value)
+        assert "would start at step 0 and remove its trace" in str(caught.value)
+    assert "the one before it is used" not in capsys.readouterr().err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-000000010.ckpt", "step-000000020.ckpt"]
+
+
+def test_a_folder_that_cannot_be_read_is_no_empty_one(tmp_path: Path, permissions_bite: None) -> None:
+    save(tmp_path / "checkpoints", 10, RunConfig(), content(1.0))
+    (tmp_path / "checkpoints").chmod(0)
+    with pytest.raises(RunError, match=r"cannot be read \(Permission denied\)"):
+        load_newest(WORLD, tmp_path / "checkpoints", RunConfig())
+
+
 def test_without_any_there_is_none(tmp_path: Path) -> None:
     assert load_newest(WORLD, tmp_path / "none", RunConfig()) is None
 
