@@ -138,6 +138,7 @@ def make(folder: Folder, element: Element, engine: str, stop: Any) -> bool:
 def _make(place: str, runs: Runs | None, world: Any, stop: Any, ends: Ends) -> None:
     """All attempts at one run. Rank 0 decides, and tells the others what to do."""
     from hvd_adam.training.loop import train
+    from hvd_adam.training.run_lock import InUse
 
     before = 0 if runs is None else runs.faults(place)
     attempt = before
@@ -148,6 +149,10 @@ def _make(place: str, runs: Runs | None, world: Any, stop: Any, ends: Ends) -> N
         attempt += 1
         try:
             result = train(from_plain(order["config"]), order["run"], resume=True, stop=stop, world=world)
+        except InUse as error:  # whoever is there makes it
+            if runs is not None:
+                runs.note(place, kind="left", attempt=attempt, reason=str(error))
+            return
         except HvdAdamError as error:  # all ranks raise alike, so all of them come here
             if runs is not None:
                 last = error.exit_code >= GIVE_UP or attempt >= runs.tries

@@ -33,6 +33,7 @@ from hvd_adam.training.preparation import (
     set_threads,
 )
 from hvd_adam.training.progress import Follow
+from hvd_adam.training.run_lock import held
 from hvd_adam.training.rundir import finished, open_run, save_weights, write_environment, write_json
 from hvd_adam.training.trace import SCHEMA, Trace, cut_back
 
@@ -98,8 +99,9 @@ def train(
     parts = prepare(config, task, world.device)
     agree_before_step_1(world, config, parts.steps)
     path = open_run(world, config, run, resume)
-    trainer = _Trainer(config, world, parts, path, stop, *((say, follow) if world.rank == 0 else (None, None)))
-    result = finished(path, parts.steps, Result) or trainer.run()
+    with held(world, path):
+        trainer = _Trainer(config, world, parts, path, stop, *((say, follow) if world.rank == 0 else (None, None)))
+        result = finished(path, parts.steps, Result) or trainer.run()
     if mine:
         world.close()
     return result if world.rank == 0 else None

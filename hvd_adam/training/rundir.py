@@ -3,6 +3,7 @@
 config.yaml        the resolved config             trace.jsonl   what happened, line by line
 environment.json   each launch of this run         result.json   what came of it
 checkpoints/       the newest two                  model.pt      the weights, for plain torch.load
+lock               held by the job that trains     heartbeats/   where each rank stands
 """
 
 from __future__ import annotations
