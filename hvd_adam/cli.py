@@ -22,7 +22,7 @@ from hvd_adam.commands.probe import probe
 from hvd_adam.commands.reproduce import reproduce
 from hvd_adam.commands.study import study
 from hvd_adam.commands.train import train
-from hvd_adam.errors import HvdAdamError
+from hvd_adam.errors import HvdAdamError, RunError
 
 GRACE = 3.0  # seconds that rank 0 gets to say what all ranks met, before another rank speaks
 
@@ -45,6 +45,9 @@ def main() -> None:
         _leave(f"hvd-adam: {error}", error.exit_code)
     except click.ClickException as error:
         _leave(f"hvd-adam: {error.format_message()}\n  Try: hvd-adam --help", error.exit_code)
+    except PermissionError as error:
+        refused = RunError(f"{error.filename}: {error.strerror}", "it is read or written here", "open it for this user")
+        _leave(f"hvd-adam: {refused}", refused.exit_code)
     except (click.Abort, KeyboardInterrupt):
         _leave("hvd-adam: interrupted; what was written is whole, and --resume goes on from it.", 130)
 

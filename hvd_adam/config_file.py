@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from hvd_adam.errors import ConfigError
+from hvd_adam.errors import ConfigError, DataError
 
 LARGEST = 2**20  # bytes; a config is a page of text
 ALTERNATIVES = (
@@ -58,16 +58,20 @@ def read(path: str | Path) -> dict[str, Any]:
     """The mapping in a config file.
 
     Raises:
-        ConfigError: no such file, not readable, not YAML, or not a mapping.
+        ConfigError: no such file, not YAML, or not a mapping.
+        DataError: it cannot be read.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ConfigError(f"config {path}", "there is no such file", _nearest_file(path))
     try:
+        if not path.is_file():
+            raise ConfigError(f"config {path}", "there is no such file", _nearest_file(path))
         raw = path.read_bytes()
         text = raw.decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise ConfigError(f"config {path}", f"it cannot be read: {error}", "give a YAML file in UTF-8") from error
+    except OSError as error:
+        why = f"it cannot be read: {error.strerror}"
+        raise DataError(f"config {path}", why, "let this user read it, or name another file") from error
     if len(raw) > LARGEST:
         raise ConfigError(f"config {path}, {len(raw)} bytes", "a config is a page of text", "is it the right file?")
     document = _parse(text, f"config {path}")
@@ -156,7 +160,7 @@ def _kind_of(value: Any) -> str:
 
 def _nearest_file(path: Path) -> str:
     folders = [path.parent, Path("configs")]
-    there = sorted({str(f) for folder in folders if folder.is_dir() for f in folder.glob("*.y*ml")})
+    there = sorted({str(f) for folder in folders for f in folder.glob("*.y*ml")})
     near = difflib.get_close_matches(str(path), there, n=1) or [f for f in there if Path(f).stem == path.stem]
     if near:
         return f"did you mean {near[0]}?"

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from hvd_adam.data_sources import DATASETS, Dataset, Layout, Progress, Report, SourceFailed, md5_of
 from hvd_adam.errors import ConfigError, DataError
+from hvd_adam.files import there
 
 
 def data_root() -> Path:
@@ -32,7 +33,7 @@ def present(name: str, root: Path | None = None) -> bool:
     """Whether all files of a set are there, by name alone: quick, no checksums."""
     folder = _root(root)
     return any(
-        all((folder / layout.folder / file).is_file() for file in layout.checks) for layout in _known(name).layouts
+        all(os.path.isfile(folder / layout.folder / file) for file in layout.checks) for layout in _known(name).layouts
     )
 
 
@@ -49,12 +50,13 @@ def verify(name: str, root: Path | None = None) -> Path:
         wrong = _wrong_files(root / layout.folder, layout.checks)
         if not wrong:
             return root / layout.folder
-        if (root / layout.folder).is_dir():
+        if there(root / layout.folder):
             faults.append(f"{root / layout.folder}: {', '.join(wrong)}")
+    unreadable = any(" cannot be read " in fault for fault in faults)
     raise DataError(
         f"{name}: {'; '.join(faults)}" if faults else f"{name}: no data under {root}",
         "training reads only data that is complete and whose checksums agree, and never downloads",
-        f"run: {_command(name, root)}",
+        f"{'let this user read the files, or ' if unreadable else ''}run: {_command(name, root)}",
     )
 
 

@@ -1,9 +1,20 @@
-"""Small files, written whole or not at all."""
+"""Files: is one there, and small ones, written whole or not at all."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+
+def there(path: Path) -> bool:
+    """Whether something is at this path. What may not be looked at counts, so that whoever reads it next says why."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def write_whole(path: Path, text: str) -> None:

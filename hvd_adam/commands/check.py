@@ -38,7 +38,10 @@ _BREAKS = {"pseudo-huber": "", "quadratic": _UNBOUNDED, "toy": _UNBOUNDED}
     help="torch: bias correction, epsilon in the denominator. paper: neither, epsilon in v_0.",
 )
 @click.option(
-    "--plot", metavar="FILE", type=click.Path(path_type=Path), help="Draw chi_t, the ratio, theta_t: svg, png."
+    "--plot",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Draw chi_t, the ratio, theta_t: svg, png.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The verdict as JSON.")
 def check(as_json: bool, plot: Path | None, **given: Any) -> None:

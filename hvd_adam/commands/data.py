@@ -8,7 +8,8 @@ import click
 
 from hvd_adam.commands.group import NearestGroup
 
-_ROOT = click.option("--root", type=click.Path(path_type=Path), help="Folder of all data; $HVD_ADAM_DATA by default.")
+_FOLDER = click.Path(path_type=Path, readable=False)  # reading it says why it cannot be read
+_ROOT = click.option("--root", type=_FOLDER, help="Folder of all data; $HVD_ADAM_DATA by default.")
 
 
 @click.group(cls=NearestGroup)

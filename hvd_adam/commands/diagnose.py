@@ -8,7 +8,7 @@ import click
 
 
 @click.command()
-@click.argument("run", type=click.Path(exists=True, file_okay=False))
+@click.argument("run", type=click.Path(exists=True, file_okay=False, readable=False))
 def diagnose(run: str) -> None:
     """Say which rank of RUN holds the others up: in which phase, since when. Exit code 4 where the run is stuck."""
     import tempfile

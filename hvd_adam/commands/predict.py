@@ -8,7 +8,7 @@ _ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
 
 
 @click.command()
-@click.argument("probe", required=False, type=click.Path())
+@click.argument("probe", required=False, type=click.Path(readable=False))
 @click.option("--sigma", type=float, help="Root of the total variance of one sample's gradient.")
 @click.option("--eps", type=float, help="Gradient norm to reach.")
 @click.option("--theta", type=float, help="theta of Theorem 17's schedule (1 - theta/T).  [default: 1]")
@@ -21,7 +21,7 @@ _ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
 @click.option("--local-batch", type=click.IntRange(min=1), help="Samples of one worker a step.  [default: 1]")
 @click.option("--workers-to", type=click.IntRange(min=1), help="Largest number of workers in the table.")
 @click.option("--known", metavar="S:T", help="A measured point: T steps at a batch of S samples.")
-@click.option("--plot", metavar="FILE", type=click.Path(), help="Draw the curve: .svg, .png or .pdf.")
+@click.option("--plot", metavar="FILE", type=click.Path(readable=False), help="Draw the curve: .svg, .png or .pdf.")
 @click.option("--json", "as_json", is_flag=True, help="Numbers as JSON.")
 def predict(probe: str | None, plot: str | None, as_json: bool, **given: object) -> None:
     """Predict steps against batch, and how many workers pay: from PROBE (a probe's folder), or from --sigma and --eps.

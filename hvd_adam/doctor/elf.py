@@ -75,7 +75,7 @@ def find_library(name: str, wanted_by: Path, environ: Mapping[str, str], more: S
     folders = [part for path in paths for part in path.split(":") if part]
     for folder in (*folders, *more, *DEFAULT_FOLDERS):
         found = Path(folder.replace("$ORIGIN", origin).replace("${ORIGIN}", origin)) / name
-        if found.is_file():
+        if os.path.isfile(found):
             return found.resolve()
     return None
 

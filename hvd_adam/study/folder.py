@@ -19,7 +19,7 @@ from typing import IO, Any
 
 from hvd_adam import config_file
 from hvd_adam.errors import ConfigError, RunError
-from hvd_adam.files import write_whole
+from hvd_adam.files import there, write_whole
 from hvd_adam.study.config import StudyConfig, from_plain
 from hvd_adam.study.plan import Run
 
@@ -44,7 +44,7 @@ class Folder:
             ConfigError: there is none, or it cannot be read.
         """
         file = self.path / "study.yaml"
-        if not file.is_file():
+        if not there(file):
             inside = sorted(study.parent.name for study in self.path.glob("*/study.yaml"))
             raise ConfigError(
                 f"{self.path}",
@@ -67,7 +67,7 @@ class Folder:
 
     def holds_study(self) -> bool:
         """Whether a study has been run here before."""
-        return (self.path / "study.yaml").is_file()
+        return there(self.path / "study.yaml")
 
     def keep(self, study: StudyConfig) -> None:
         """Writes study.yaml."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hvd_adam.errors import DataError
+from hvd_adam.files import there
 from hvd_adam.tasks import models
 from hvd_adam.tasks.registry import check_flag, check_integer
 
@@ -48,7 +49,7 @@ class Folder(models.Classifier):
             DataError: a part is missing, empty or unreadable, or the parts name other classes.
         """
         base = Path(root) / self.path
-        test = base / "test" if (base / "test").is_dir() else base / "val"
+        test = base / "test" if there(base / "test") else base / "val"
         self._sets = {True: _listed(base / "train"), False: _listed(test)}
         self.classes = self._sets[True].classes
         if self._sets[False].classes != self.classes:

@@ -145,6 +145,44 @@ def test_each_mistake_has_its_words_and_exit_code_and_no_traceback(
     assert not Path("runs").exists()  # nothing is left behind
 
 
+@pytest.mark.parametrize(
+    ("words", "code", "expected"),
+    [
+        (["train", "{config}", "task=mnist", "data=locked/x"], 1, "cannot be read (Permission denied)"),
+        (["train", "{config}", "task=mnist", "data=inner"], 1, "Let this user read the files, or run: hvd-adam data"),
+        (["train", "{config}", "task=folder", "data=locked/x"], 1, "The images are read from there"),
+        (["train", "locked/c.yaml"], 1, "It cannot be read: Permission denied"),
+        (["train", "{config}", "--run", "locked/r"], 1, "It cannot be written: Permission denied"),
+        (["data", "verify", "mnist", "--root", "locked"], 1, "cannot be read (Permission denied)"),
+        (["data", "verify", "cifar10", "--root", "locked/x"], 1, "cannot be read (Permission denied)"),
+        (["data", "get", "mnist", "--root", "locked/x"], 1, "Choose a folder that you may write"),
+        (["study", "report", "locked/s"], 1, "It cannot be read: Permission denied"),
+        (["predict", "locked/p"], 1, "locked/p: Permission denied"),
+        (["diagnose", "locked"], 1, "Permission denied"),
+        (["doctor"], 0, "locked/x cannot be written: Permission denied"),
+    ],
+)
+def test_a_folder_that_may_not_be_opened_is_said_with_its_reason(
+    config: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    permissions_bite: None,
+    words: list[str],
+    code: int,
+    expected: str,
+) -> None:
+    for folder in ("locked", "inner/MNIST"):
+        Path(folder).mkdir(parents=True)
+        Path(folder).chmod(0)
+    if words == ["doctor"]:
+        monkeypatch.setenv("HVD_ADAM_DATA", "locked/x")
+    assert call(monkeypatch, *(word.format(config=config) for word in words)) == code
+    found = capsys.readouterr()
+    said = found.out + found.err
+    assert expected in said and "Traceback" not in said
+    assert found.err.count("hvd-adam:") == (words != ["doctor"])
+
+
 def test_another_config_cannot_go_on_in_a_run_s_folder(
     config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

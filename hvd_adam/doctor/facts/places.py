@@ -38,7 +38,7 @@ class Places:
 
     def find(self, path: str) -> Path | None:
         """A file of an installed package: the one that an import would take."""
-        return next((found for folder in self.packages if (found := Path(folder) / path).is_file()), None)
+        return next((found for folder in self.packages if os.path.isfile(found := Path(folder) / path)), None)
 
     def number(self, name: str) -> int | None:
         """A variable as a whole number; None where it is unset or something else."""

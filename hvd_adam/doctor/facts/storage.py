@@ -10,6 +10,7 @@ from pathlib import Path
 from hvd_adam.data import data_root, names, present
 from hvd_adam.doctor.environment import Folder, Storage
 from hvd_adam.doctor.facts.places import Places
+from hvd_adam.files import there
 
 
 def storage(places: Places) -> Storage:
@@ -17,7 +18,7 @@ def storage(places: Places) -> Storage:
     runs = places.folder / "runs"
     root = Path(places.environ["HVD_ADAM_DATA"]).expanduser() if "HVD_ADAM_DATA" in places.environ else data_root()
     return Storage(
-        runs=folder(runs if runs.is_dir() else places.folder, places),
+        runs=folder(runs if there(runs) else places.folder, places),
         data=folder(_existing(root), places),
         temporary=folder(Path(places.environ.get("TMPDIR") or "/tmp"), places),
         shared_memory=folder(places.root / "dev/shm", places),
@@ -46,7 +47,7 @@ def folder(path: Path, places: Places) -> Folder:
 
 def _existing(path: Path) -> Path:
     """The folder itself, or the nearest one above it that exists."""
-    return next((place for place in (path, *path.parents) if place.is_dir()), path)
+    return next((place for place in (path, *path.parents) if there(place)), path)
 
 
 def _kind(path: Path, places: Places) -> str:
