@@ -209,6 +209,7 @@ class Saved(NamedTuple):
     gradient_bound: float
     gap: float
     theorem17: Mapping[str, float] | None
+    toy: bool  # the very one that the elbow's rule was found on
 
 
 def read(path: str | Path) -> Saved:
@@ -228,7 +229,7 @@ def read(path: str | Path) -> Saved:
         return Saved(
             trace, float(facts["eps"]), facts["dim"], facts["worker_batch"], facts["lipschitz"],
             float(facts["gradient_bound"]), float(facts["gap"]),
-            algorithm if algorithm.get("name") == "theorem17" else None,
+            algorithm if algorithm.get("name") == "theorem17" else None, _is_toy(facts["config"].get("task") or {}),
         )  # fmt: skip
     except OSError as error:
         raise ConfigError(
@@ -238,6 +239,10 @@ def read(path: str | Path) -> Saved:
         raise ConfigError(
             f"{file}", f"it is not what a probe of this version writes: {error}", "make one: hvd-adam probe CONFIG"
         ) from error
+
+
+def _is_toy(task: Mapping[str, Any]) -> bool:
+    return task.get("name") == "toy" and set(task) <= {"name", "d", "sigma"}
 
 
 def powers_of_two(low: float, high: float) -> Sequence[int]:

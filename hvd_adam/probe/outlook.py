@@ -27,13 +27,13 @@ def outlook(probe: str | None, given: Mapping[str, Any]) -> Prediction:
         ConfigError: sigma or eps is not known, or out of range.
     """
     found = {name: value for name, value in given.items() if value is not None}
-    theorem17 = True
+    theorem17, toy = True, False
     if probe is not None:
         saved = read(probe)
         known = {"sigma": saved.sigma, "eps": saved.eps, "dim": saved.dim, "local_batch": saved.worker_batch}
         known |= {"lipschitz": saved.lipschitz, "gradient_bound": saved.gradient_bound, "gap": saved.gap}
         known |= {key: value for key, value in (saved.theorem17 or {}).items() if key in ("alpha", "theta", "beta")}
-        theorem17 = saved.theorem17 is not None or "theta" in found
+        theorem17, toy = saved.theorem17 is not None or "theta" in found, saved.toy
         found = {**{key: value for key, value in known.items() if value is not None}, **found}
     for name in ("sigma", "eps"):
         if name not in found:
@@ -50,7 +50,7 @@ def outlook(probe: str | None, given: Mapping[str, Any]) -> Prediction:
         problem = {symbol: found[name] for name, symbol in _BOUND.items()}
         problem |= {"alpha": found.get("alpha", 1.0), "beta": found.get("beta", 0.9)}
     each = found.get("local_batch", 1)
-    prefactor, ground = _prefactor(found, theta, theorem17)
+    prefactor, ground = _prefactor(found, theta, theorem17, toy)
     top = predict(sigma, found["eps"], theta=theta, workers=[1], prefactor=prefactor).elbow.high
     counts = [2**k for k in range(int(math.log2(found.get("workers_to") or _far_enough(top, each))) + 1)]
     return predict(
@@ -59,14 +59,16 @@ def outlook(probe: str | None, given: Mapping[str, Any]) -> Prediction:
     )  # fmt: skip
 
 
-def _prefactor(found: Mapping[str, Any], theta: float, theorem17: bool) -> tuple[tuple[float, float], str]:
+def _prefactor(found: Mapping[str, Any], theta: float, theorem17: bool, toy: bool) -> tuple[tuple[float, float], str]:
     """The range of elbow / s*, by the rule where it can be asked; and what it rests on."""
     if not theorem17:
         return PREFACTOR, "no rule: it is known for Theorem 17's schedule alone"
     if "dim" not in found:
         return PREFACTOR, "no rule: it needs --d"
     known = {name: found.get(name) for name in ("lipschitz", "gap")}
-    by_rule, ground = ruled(alpha=found.get("alpha", 1.0), theta=theta, eps=found["eps"], d=found["dim"], **known)
+    by_rule, ground = ruled(
+        alpha=found.get("alpha", 1.0), theta=theta, eps=found["eps"], d=found["dim"], toy=toy, **known
+    )
     return by_rule or PREFACTOR, ground
 
 

@@ -21,6 +21,7 @@ from hvd_adam.reproduce.points import Points
 from hvd_adam.reproduce.report import NO, UNDECIDED, YES, Report, Statement, Table
 from hvd_adam.reproduce.speedup_elbow import FITTED, Elbow, find_elbow, fit_rule, held_out, judge_rule, predictors
 from hvd_adam.reproduce.speedup_points import Point, Setting, curve, measure
+from hvd_adam.reproduce.speedup_shapes import judge_shapes
 from hvd_adam.reproduce.speedup_slopes import (
     across_eps,
     at_ratio,
@@ -60,12 +61,13 @@ def reproduce(folder: Path, quick: bool, command: str) -> Report:
     fitted = [find_elbow(setting, points, 8) for setting in FITTED[: 6 if quick else None]]
     fresh = [find_elbow(setting, points, 8) for setting in held_out()[: 2 if quick else None]]
     statements, elbows = judge_rule(fitted, fresh)
-    report.statements += [*statements, _four_times(points)]
+    shapes = judge_shapes(fit_rule(fitted), points, quick)
+    report.statements += [*statements, shapes[0], _four_times(points)]
     rule, rules = judge_square_root_rule(points, quick)
     report.statements.append(rule)
     ranks = speedup_ranks.compare(folder, points, quick)
     report.statements.append(ranks[0])
-    report.tables = [_main_table(mains), slope_table([*mains, *stretches, *of_eps]), elbows, rules, ranks[1]]
+    report.tables = [_main_table(mains), slope_table([*mains, *stretches, *of_eps]), elbows, shapes[1], rules, ranks[1]]
     draw(_panels(mains, groups, [*fitted, *fresh], len(fitted)), folder / "speedup-law.svg", columns=2)
     report.pictures = [
         ("speedup-law.svg", "T(eps, s) with the ideal slope -1; local slope of a doubling by s/s*; T eps^2 of all "

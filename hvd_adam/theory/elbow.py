@@ -16,10 +16,10 @@ from hvd_adam.errors import ConfigError
 PREFACTOR = (0.3, 5.0)
 
 # elbow / s* = RULE[0] alpha^RULE[1] theta^RULE[2] (eps/sqrt(d))^RULE[3]: fitted to 16 settings of Theorem 17's
-# schedule on the toy f = sum x^2 + 3 sin^2 x from x_1 = 3; OFF is the largest factor by which it was off on 12 others
-# (docs/reproduction.md).
+# schedule on the toy f = sum x^2 + 3 sin^2 x from x_1 = 3; OFF is the largest factor by which it was off on 12 others,
+# and TOO_LARGE the one by which it was too large on functions of another shape (docs/reproduction.md).
 RULE = (0.441, 1.174, 0.029, -0.424)
-OFF = 1.30
+OFF, TOO_LARGE = 1.30, 12.0
 # what those 28 settings span, and the toy's L and gap / (L d), which make the rule a rule in the toy's units
 SPAN = {"alpha": (1.0, 8.0), "theta": (0.5, 10.0), "eps/sqrt(d)": (0.1279, 0.7308)}
 _TOY_LIPSCHITZ, _TOY_SQUARE = 8.0, (9 + 3 * math.sin(3) ** 2) / 8
@@ -70,25 +70,37 @@ def elbow(scale: Range, prefactor: tuple[float, float] = PREFACTOR) -> Range:
 
 
 def ruled(
-    *, alpha: float, theta: float, eps: float, d: int, lipschitz: float | None = None, gap: float | None = None
-) -> tuple[tuple[float, float] | None, str]:
+    *, alpha: float, theta: float, eps: float, d: int, lipschitz: float | None = None, gap: float | None = None,
+    toy: bool = False,
+) -> tuple[tuple[float, float] | None, str]:  # fmt: skip
     """The range of elbow / s* by RULE, and what it rests on; None where the rule was not tried.
 
     With L and gap = f(x_1) - f*, lengths count in units of R = sqrt(gap / (L d)) and gradients in units of L R, so
     that x -> c x and f -> c f change nothing: alpha becomes alpha/R and eps becomes eps/(L R), each times the toy's.
-    Without them the problem is taken to have the toy's.
+    Without them the problem is taken to have the toy's. What is left is the shape of f: where some curvatures are far
+    below L, the rule is too large. `toy` says that f is the toy.
     """
-    length = slope = 1.0
-    if lipschitz and gap and gap > 0:
-        length = math.sqrt(gap / (lipschitz * d) / _TOY_SQUARE)
-        slope = length * lipschitz / _TOY_LIPSCHITZ
+    length, slope = units(lipschitz, gap, d) if lipschitz and gap and gap > 0 else (1.0, 1.0)
     inputs = {"alpha": alpha / length, "theta": theta, "eps/sqrt(d)": eps / slope / math.sqrt(d)}
     for (name, value), (low, high) in zip(inputs.items(), SPAN.values(), strict=True):
         if not low * (1 - 1e-9) <= value <= high * (1 + 1e-9):
             return None, f"no rule: {name} = {value:.3g} in units of the toy, tried from {low:g} to {high:g}"
     constant, *powers = RULE
     middle = constant * math.prod(value**power for value, power in zip(inputs.values(), powers, strict=True))
-    return (middle / OFF, middle * OFF), f"by the toy's rule, {middle:.3g}, which was off by up to {OFF:.2f}x"
+    if toy:
+        return (middle / OFF, middle * OFF), f"by the toy's rule, {middle:.3g}, which was off by up to {OFF:.2f}x"
+    ground = f"by the toy's rule, {middle:.3g}, which was up to {TOO_LARGE:g}x too large on functions of other shapes"
+    return (middle / TOO_LARGE, middle * OFF), ground
+
+
+def units(lipschitz: float, gap: float, d: int) -> tuple[float, float]:
+    """R = sqrt(gap / (L d)) and L R, over those of the toy.
+
+    >>> [round(unit, 6) for unit in units(8.0, 10 * (9 + 3 * math.sin(3) ** 2), 10)]
+    [1.0, 1.0]
+    """
+    length = math.sqrt(gap / (lipschitz * d) / _TOY_SQUARE)
+    return length, length * lipschitz / _TOY_LIPSCHITZ
 
 
 def relative_steps(s: Any, at: Any) -> Any:

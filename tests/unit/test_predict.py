@@ -13,6 +13,7 @@ import pytest
 
 from hvd_adam.cli import main
 from hvd_adam.errors import ConfigError
+from hvd_adam.probe import findings
 from hvd_adam.probe.outlook import curve, to_plain
 from hvd_adam.probe.picture import draw
 from hvd_adam.theory import theorem17
@@ -42,8 +43,8 @@ def test_the_table_is_s_star_the_elbow_and_what_pays(
     assert call(monkeypatch, "predict", "--sigma", 20, "--eps", 1, "--local-batch", 4, *FULL) == 0
     said = capsys.readouterr().out
     assert "order of magnitude: constants of an upper bound" in said
-    assert "(1,130 to 1,909), 2.82 to 4.77 times s*" in said  # 3.67 = 0.441 4^1.174 10^0.212 and R, 1.30x each way
-    assert "1,130 to 1,909 samples = 282 to 477 workers of 4" in said
+    assert "(122 to 1,909), 0.306 to 4.77 times s*" in said  # 3.67 = 0.441 4^1.174 10^0.212 and R: /12 to x1.30
+    assert "122 to 1,909 samples = 31 to 477 workers of 4" in said
     assert "alpha_t x sqrt(k), 1 - theta_t x k, v_0 / k" in said
 
 
@@ -53,7 +54,7 @@ def test_each_row_follows_from_the_formulas(
     found = numbers(monkeypatch, capsys, "--sigma", 20, "--eps", 2, "--theta", 2, *FULL, "--known", "8:1000")
     assert found["s_star"]["value"] == pytest.approx((400 + 0.25) / 4)
     middle = 0.441 * (4 / 0.9967) ** 1.174 * 2**0.029 * (2 / 10**0.5 / 0.9967) ** -0.424  # R with gap 90
-    low, high = middle / 1.3 * 400.25 / 4, middle * 1.3 * 400.25 / 4
+    low, high = middle / 12 * 400.25 / 4, middle * 1.3 * 400.25 / 4
     assert (found["elbow"]["low"], found["elbow"]["high"]) == pytest.approx((low, high), rel=1e-3)
     low, high = found["elbow"]["low"], found["elbow"]["high"]
     for row in found["rows"]:
@@ -88,7 +89,7 @@ def test_the_rule_holds_every_measured_elbow_within_its_range() -> None:
     measured = settings()
     assert [used for _, used, _ in measured].count("held out") == 12
     for setting, _, ratio in measured:
-        reach, ground = ruled(**asked(setting))
+        reach, ground = ruled(**asked(setting), toy=True)
         assert reach is not None and reach[0] * 0.995 <= ratio <= reach[1] * 1.005, (
             setting,
             ground,
@@ -101,6 +102,12 @@ def test_the_rule_is_the_one_that_was_fitted() -> None:
     constant, alpha, theta, eps = RULE
     assert f"elbow = {constant:.2f} alpha^{alpha:.2f} theta^{theta:.2f} (eps/sqrt(d))^{eps:.2f} s*" in said
     assert f"largest factor off {OFF:.2f}" in said
+
+
+@pytest.mark.parametrize(("task", "toy"), [({"name": "toy", "d": 20}, True), ({"name": "toy", "a": 0.0}, False),
+                                           ({"name": "quadratic"}, False), (None, False)])  # fmt: skip
+def test_a_probe_of_the_toy_itself_has_the_narrow_range(task: Any, toy: bool) -> None:
+    assert findings._is_toy(task or {}) is toy
 
 
 @pytest.mark.parametrize(("length", "height"), [(1.0, 1.0), (0.01, 1.0), (1.0, 300.0), (20.0, 0.002)])

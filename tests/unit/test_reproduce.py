@@ -14,11 +14,12 @@ from hvd_adam import algorithms
 from hvd_adam.cli import cli
 from hvd_adam.errors import ConfigError
 from hvd_adam.optim.reference import Reference
-from hvd_adam.reproduce import figure_1, page, ranks, speedup_elbow, speedup_slopes
+from hvd_adam.reproduce import figure_1, page, ranks, speedup_elbow, speedup_shapes, speedup_slopes
 from hvd_adam.reproduce.command import run_reproduction
 from hvd_adam.reproduce.points import Points
 from hvd_adam.reproduce.report import NO, UNDECIDED, YES, Report, Statement, Table, load, share
-from hvd_adam.reproduce.speedup_points import Point, Setting, criterion
+from hvd_adam.reproduce.speedup_points import SHAPES, Point, Setting, criterion
+from hvd_adam.theory.elbow import ruled, units
 from hvd_adam.theory.rate_grid import gradient_norms
 
 ROOT = Path(__file__).parents[2]
@@ -130,6 +131,41 @@ def test_the_rule_of_the_elbow_is_judged_on_settings_that_it_has_not_seen():
     assert not set(fresh) & set(speedup_elbow.FITTED)
     assert speedup_elbow.judge_rule(fitted, [elbow(s, 1.4) for s in fresh])[0][1].verdict == YES
     assert speedup_elbow.judge_rule(fitted, [elbow(s, 1.6) for s in fresh])[0][1].verdict == NO
+
+
+def test_other_functions_are_measured_at_the_same_place_in_their_own_units():
+    for shape in SHAPES:
+        setting = speedup_shapes.in_units(shape, 4.0, 2.0, 0.3)
+        problem = setting.problem
+        gap = float(problem.objective(np.full(10, problem.start)))
+        reach, _ = ruled(
+            alpha=setting.alpha, theta=2.0, eps=setting.eps, d=10, lipschitz=problem.lipschitz, gap=gap, toy=True
+        )
+        assert math.sqrt(reach[0] * reach[1]) == pytest.approx(0.441 * 4**1.174 * 2**0.029 * 0.3**-0.424)
+    assert speedup_shapes.in_units("toy", 4.0, 2.0, 0.3).alpha == pytest.approx(4.0)
+
+
+def test_the_rule_is_judged_on_shapes_by_its_worst_factor(monkeypatch):
+    rule = np.array([math.log(0.5), 1.2, 0.0, -0.4])
+
+    def measured(off):
+        def find_elbow(setting, points, runs):
+            problem = setting.problem
+            length, slope = units(problem.lipschitz, float(problem.objective(np.full(10, problem.start))), 10)
+            ratio = 0.5 * (setting.alpha / length) ** 1.2 * (setting.eps / slope / math.sqrt(10)) ** -0.4 / off
+            return speedup_elbow.Elbow(setting, 300.0, ratio, ratio, ratio)
+
+        monkeypatch.setattr(speedup_shapes, "find_elbow", find_elbow)
+        return speedup_shapes.judge_shapes(rule, None, False)
+
+    statement, table = measured(1.4)
+    assert statement.verdict == YES and len(table.rows) == 18 and {row[-1] for row in table.rows} == {"1.40"}
+    assert measured(4.0)[0].verdict == NO
+
+
+def test_the_toy_goes_without_saying_in_what_is_kept():
+    assert "shape" not in Setting().plain()
+    assert Setting(shape="pseudo-Huber, delta 2").plain()["shape"] == "pseudo-Huber, delta 2"
 
 
 def test_an_order_is_judged_by_its_medians_its_trend_and_its_weakest_pair():
