@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -174,7 +175,7 @@ def analyse(folder: Folder) -> Analysis:
     study = folder.study()
     picked = folder.read("picks.json")
     made = plan(study, picked)
-    records = tuple(collect(study, made, folder))
+    records = tuple(collect(study, made, folder, len(os.sched_getaffinity(0))))
     first, *others = study.targets
     tuned = picks(records, first, picked)
     theory = study.mode == "theory"

@@ -6,7 +6,9 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from hvd_adam.study.passage import Passage
 from hvd_adam.study.plan import Cell, Plan, Run
 
 SCHEMA = 1
+MUCH = 300_000_000  # bytes of traces from which on several processes read them
 SHOWN = 100  # points of a run's loss that are kept for pictures
 
 REACHED, CENSORED, DIVERGED = "reached", "censored", "diverged"
@@ -64,14 +67,61 @@ class Record:
         return Passage(self.cell.group, self.cell.batch, self.cell.workers, self.run.seed, low, high, diverged)
 
 
-def collect(study: StudyConfig, made: Plan, folder: Folder) -> list[Record]:
-    """A record for each run of the plan, tuning included, whether or not it was made."""
+def collect(study: StudyConfig, made: Plan, folder: Folder, processes: int = 1) -> list[Record]:
+    """A record for each run of the plan, tuning included, whether or not it was made.
+
+    Args:
+        processes: that may read side by side; they are only started for traces of `MUCH` bytes in all.
+    """
     failures = folder.failures()
-    return [
-        read_run(folder.of(run), run, cell, study.targets[0], failures.get(run.place))
+    jobs = [
+        Job(folder.of(run), run, cell, study.targets[0], failures.get(run.place))
         for cell in (*made.tuning, *made.cells)
         for run in cell.runs
     ]
+    if processes > 1 and sum(job.size for job in jobs) > MUCH:
+        return _side_by_side(jobs, processes)
+    return [read_run(job.path, job.run, job.cell, job.target, job.failure) for job in jobs]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run directory to be read, see `read_run`."""
+
+    path: Path
+    run: Run
+    cell: Cell
+    target: Target
+    failure: Mapping[str, Any] | None
+
+    @property
+    def size(self) -> int:
+        """Bytes of its trace; 0 where there is none."""
+        try:
+            return (self.path / "trace.jsonl").stat().st_size
+        except OSError:
+            return 0
+
+
+_jobs: Sequence[Job] = ()  # of a reading process
+
+
+def _side_by_side(jobs: Sequence[Job], processes: int) -> list[Record]:
+    """Reads in several processes; jobs go there by forking, and what comes back leaves plan and cell out."""
+    with ProcessPoolExecutor(processes, get_context("fork"), _begin, (jobs,)) as pool:
+        told = list(pool.map(_read, range(len(jobs)), chunksize=8))
+    return [Record(job.run, job.cell, **one) for job, one in zip(jobs, told, strict=True)]
+
+
+def _begin(jobs: Sequence[Job]) -> None:
+    global _jobs
+    _jobs = jobs
+
+
+def _read(place: int) -> dict[str, Any]:
+    job = _jobs[place]
+    record = read_run(job.path, job.run, job.cell, job.target, job.failure)
+    return {key: value for key, value in vars(record).items() if key not in ("run", "cell")}
 
 
 def read_run(path: Path, run: Run, cell: Cell, target: Target, failure: Mapping[str, Any] | None = None) -> Record:
@@ -106,6 +156,7 @@ def _outcome(result: Mapping[str, Any], target: Target, evaluations: Sequence[tu
 
 _OURS, _STEP, _EVALUATION = b'\n{"kind": "', b'\n{"kind": "step"', b'\n{"kind": "eval"'
 _PAIR, _NORM = b'"worker_square": ', b'"grad_norm": '
+_LONGEST = 32  # bytes within which a number ends
 
 
 class _Lines:
@@ -138,10 +189,7 @@ class _Lines:
             _check_every_line(text)
         for at in _places(text, _EVALUATION):
             lines._take_evaluation(_parsed(_row(text, at)))
-        for at in _places(text, _PAIR):
-            start = text.rfind(b"\n", 0, at)
-            norm = _number_at(text, text.find(_NORM, start, at) + len(_NORM))
-            lines.noise.append((_number_at(text, at + len(_PAIR)), norm**2))
+        lines.noise = list(_pairs(text))
         lines._take_losses(text)
         return lines
 
@@ -186,6 +234,25 @@ class _Lines:
             )
 
 
+def _pairs(text: bytes) -> Iterator[tuple[float, float]]:
+    """Mean over workers of ||g_w||^2, and ||g||^2, of each line that has both; ||g|| is the last before the other."""
+    before, *after = text.split(_PAIR)
+    for piece in after:
+        norm = before.rfind(_NORM) + len(_NORM)
+        try:
+            yield float(piece[: piece.index(b"}")]), float(before[norm : before.index(b",", norm)]) ** 2
+        except ValueError:
+            yield _first_number(piece), _first_number(before[norm : norm + _LONGEST]) ** 2
+        before = piece
+
+
+def _first_number(text: bytes) -> float:
+    """The number that a text begins with, up to the next comma or brace; nan and inf stand in quotes."""
+    end = text.find(b"}", 0, _LONGEST)
+    comma = text.find(b",", 0, _LONGEST)
+    return float(text[: min(end, comma) if min(end, comma) >= 0 else max(end, comma)].strip(b'"'))
+
+
 def _places(text: bytes, words: bytes) -> Iterator[int]:
     """Where the words stand."""
     at = text.find(words)
@@ -197,12 +264,6 @@ def _places(text: bytes, words: bytes) -> Iterator[int]:
 def _row(text: bytes, before: int) -> bytes:
     """The line that follows the line break at a place."""
     return text[before + 1 : text.find(b"\n", before + 1)]
-
-
-def _number_at(text: bytes, at: int) -> float:
-    """The number that stands there, up to the next comma or brace; nan and inf stand in quotes."""
-    end = min(place for place in (text.find(b",", at), text.find(b"}", at)) if place >= 0)
-    return float(text[at:end].strip(b'"'))
 
 
 def _check_every_line(text: bytes) -> None:

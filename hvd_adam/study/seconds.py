@@ -11,16 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import hypot, inf, isfinite, log
+from math import hypot, inf, isfinite, log, nan
 
 import numpy as np
+from scipy.special import stdtrit
 
 from hvd_adam.errors import ConfigError
-from hvd_adam.study.contrast import Model
+from hvd_adam.study.contrast import Intervals, Model
 from hvd_adam.study.estimate import Estimate
 from hvd_adam.study.linearity import pooled_start
 from hvd_adam.study.passage import cells
-from hvd_adam.study.sample import Sample, Study, sample
+from hvd_adam.study.sample import Study, sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +77,31 @@ class Clock:
                 )
         self.cells = dict(sorted(found.items(), key=lambda item: (item[1][0].batch, item[1][0].nodes, item[0])))
         self.level = level
-        names = list(self.cells)
-        log_seconds = np.log([run.seconds for runs in self.cells.values() for run in runs])[None]
-        member = np.eye(len(names))[[j for j, runs in enumerate(self.cells.values()) for _ in runs]]
-        batches = np.array([runs[0].batch for runs in self.cells.values()])
-        self.model = Model(Sample(log_seconds, log_seconds, np.ones_like(log_seconds), member, batches))
+        logs = [np.log([run.seconds for run in runs]) for runs in self.cells.values()]
+        self.count = np.array([len(some) for some in logs])
+        self.mean = np.array([some.mean() for some in logs])
+        self.df = int(self.count.sum()) - len(logs)
+        square = sum(float(((some - some.mean()) ** 2).sum()) for some in logs)
+        self.sigma = float(np.sqrt(square / self.df)) if self.df else nan
         self.nodes = {name: runs[0].nodes for name, runs in self.cells.items()}
+
+    def intervals(self, contrasts: np.ndarray) -> Intervals:
+        """Return estimates and Student's intervals of `contrasts` @ mean log seconds, contrasts (Q, k).
+
+        Nothing is censored here, and the profile likelihood of `contrast` is Student's interval then. Open where no
+        cell has two runs, but for a contrast of nothing, which is 0.
+        """
+        value = contrasts @ self.mean
+        half = np.full(len(value), inf)
+        if self.df:
+            half = stdtrit(self.df, 0.5 + self.level / 2) * self.sigma * np.sqrt(contrasts**2 @ (1 / self.count))
+        half = np.where((contrasts != 0).any(1), half, 0.0)
+        return Intervals(value[None], (value - half)[None], (value + half)[None])
 
     def seconds_a_step(self) -> dict[str, Estimate]:
         """Return the geometric mean of seconds a step of each cell; open, "single run", where no cell has two."""
-        found = self.model.intervals(np.eye(len(self.cells)), self.level)
-        single = self.model.df[0] < 1
+        found = self.intervals(np.eye(len(self.cells)))
+        single = self.df < 1
         text = "seconds a step, " + (
             "single run" if single else "geometric mean; Student's t, one spread for all cells"
         )
@@ -171,12 +186,12 @@ def efficiencies(study: Study, clock: Clock) -> dict[str, Efficiency]:
     there = [names.index(counted[j].name) for j in start]
     pace = _against(len(names), [names.index(counted[j].name) for j in ours], there)
     steps = model.intervals(-samples, clock.level)  # start minus cell
-    seconds = clock.model.intervals(-pace, clock.level)
+    seconds = clock.intervals(-pace)
     log_s = -(samples @ data.log_batch)
     rate = np.log([runs[0].batch / runs[0].nodes for runs in clock.cells.values()])
     log_rate = pace @ rate
     result = {}
-    single = "; single run" if clock.model.df[0] < 1 else ""
+    single = "; single run" if clock.df < 1 else ""
     for i, j in enumerate(ours):
         name = counted[j].name
         n = counted[j].runs

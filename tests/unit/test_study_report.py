@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from hvd_adam.study.collect import collect
+from hvd_adam.study.folder import Folder
+from hvd_adam.study.plan import plan
 from tests import browser
 from tests.made_study import hyperbola, make, study_of
 
@@ -175,6 +180,34 @@ def test_nan_in_a_trace_is_no_number_and_never_meets_a_target(tmp_path: Path, ca
     code, said, _ = call("study", "report", folder, "--format", "json")
     assert code == 0 and "1 diverged" in said
     assert [r["outcome"] for r in plain(folder)["runs"]].count("diverged") == 1
+
+
+def test_several_processes_read_what_one_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = study_of(seeds=3)
+    place = Folder(make(tmp_path / "s", study))
+    rewrite(place.path / "workers-4/seed-1/trace.jsonl", lambda text: text[: len(text) // 2])
+    shutil.rmtree(place.path / "workers-8/seed-2")
+    alone = collect(study, plan(study), place)
+    monkeypatch.setattr("hvd_adam.study.collect.MUCH", 0)
+    together = collect(study, plan(study), place, processes=2)
+    assert {record.outcome for record in alone} == {"reached", "unreadable", "missing"}
+    for one, other in zip(alone, together, strict=True):
+        assert np.array_equal(one.noise, other.noise)
+        fields = [{k: v for k, v in vars(record).items() if k != "noise"} for record in (one, other)]
+        assert fields[0] == fields[1]
+
+
+def test_the_gradient_norms_of_a_trace_are_read_as_json_reads_them(tmp_path: Path) -> None:
+    study = study_of(seeds=1)
+    folder = make(tmp_path / "s", study)
+    trace = folder / "workers-4/seed-0/trace.jsonl"
+    first = re.search(r'"worker_square": [\d.]+', trace.read_text())
+    assert first
+    rewrite(trace, lambda text: text.replace(first[0], '"worker_square": "nan", "later": 1', 1))
+    lines = [json.loads(line) for line in trace.read_text().splitlines()]
+    wanted = [(float(x["worker_square"]), float(x["grad_norm"]) ** 2) for x in lines if "worker_square" in x]
+    (found,) = [r.noise for r in collect(study, plan(study), Folder(folder)) if r.run.place == "workers-4/seed-0"]
+    assert np.array_equal(found, np.array(wanted), equal_nan=True) and np.isnan(found).sum() == 1
 
 
 def test_runs_of_another_study_in_the_folder_are_left_aside_by_name(tmp_path: Path, call) -> None:

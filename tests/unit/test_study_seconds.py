@@ -4,6 +4,7 @@ from math import inf, nan
 
 import numpy as np
 import pytest
+from scipy.stats import t
 
 from hvd_adam.errors import ConfigError
 from hvd_adam.study.cost import choose, options
@@ -52,6 +53,21 @@ def test_time_to_target_is_steps_times_seconds_with_both_errors():
         assert total.low < 4000 / n * ring(n) < total.high
         wide = np.log(total.high / total.estimate)
         assert wide > np.log(pace[f"n{n}"].high / pace[f"n{n}"].estimate)
+
+
+def test_the_interval_of_a_cell_is_student_s_with_one_spread_for_all():
+    _, timings = study(seeds=4)
+    logs = np.log([[t.seconds for t in timings if t.cell == f"n{n}"] for n in NODES])
+    sigma, half = np.sqrt(logs.var(1, ddof=1).mean()), t.ppf(0.975, 15) / np.sqrt(4)
+    found = Clock(timings).seconds_a_step()
+    for n, row in zip(NODES, logs, strict=True):
+        one = found[f"n{n}"]
+        assert np.log([one.estimate, one.low, one.high]) == pytest.approx(
+            row.mean() + sigma * half * np.array([0, -1, 1])
+        )
+    worse = Clock(timings).intervals(np.array([[1.0, -1, 0, 0, 0], [0, 0, 0, 0, 0]]))
+    assert worse.high[0, 0] - worse.low[0, 0] == pytest.approx(2 * half * sigma * np.sqrt(2))
+    assert (worse.low[0, 1], worse.high[0, 1]) == (0, 0)
 
 
 def test_half_widths_of_a_product_add_in_squares_on_the_log_scale():
