@@ -194,5 +194,6 @@ def _failed(runs: Runs, place: str, attempt: int, error: HvdAdamError, last: boo
     runs.note(place, kind="failed", attempt=attempt, reason=str(error), code=error.exit_code, last=last)
     if last:
         ends.given_up.add(place)
-        ends.failed.append(f"{place}: {in_one_line(str(error))}")
+        reason = in_one_line(str(error))
+        ends.failed.append(reason if reason.startswith(place) else f"{place}: {reason}")
         ends.codes.append(error.exit_code)
