@@ -52,7 +52,7 @@ def _submit(made_of: Any, place: Any, slurm: Any, wish: Any, resubmit: Any, timi
     from hvd_adam.study.continuing import refuse_other
     from hvd_adam.study.plan import plan
     from hvd_adam.study.slurm import script
-    from hvd_adam.study.submission import line, refuse_over_cap
+    from hvd_adam.study.submission import line, refuse_over_cap, refuse_over_nodes
 
     made = plan(made_of, place.read("picks.json"))
     refuse_other(made_of, made, place)
@@ -70,6 +70,9 @@ def _submit(made_of: Any, place: Any, slurm: Any, wish: Any, resubmit: Any, timi
                    f"{array.nodes(wish)} nodes")  # fmt: skip
     click.echo(f"at most {f'{hours:.3g}' if hours is not None else 'an unknown number of'} node-hours")
     refuse_over_cap(hours, made_of.max_node_hours)
+    there = slurm.nodes(wish.options)
+    if there is not None:
+        refuse_over_nodes(ready.arrays, wish, *there)
     file = script("study.sbatch")
     if dry_run:
         for command in submit.dry(ready, file):

@@ -103,6 +103,19 @@ class Slurm:
         found = re.search(r"^MaxArraySize\s*=\s*(\d+)", self._run(["scontrol", "show", "config"]).stdout, re.MULTILINE)
         return int(found[1]) if found else USUAL_ARRAY
 
+    def nodes(self, options: Sequence[str]) -> tuple[str, int] | None:
+        """The partition that a job with these options goes to, and its nodes; None where that cannot be told."""
+        if not self.is_here():
+            return None
+        asked = [word.partition("=")[2] for word in options if word.startswith("--partition=")]
+        asked += [word[2:] for word in options if word.startswith("-p") and len(word) > 2]
+        name = asked[-1] if asked else self.environment.get("SBATCH_PARTITION", "")
+        there = [line.split() for line in self._run(["sinfo", "--noheader", "--format=%P %D"]).stdout.splitlines()]
+        for partition, count in (words for words in there if len(words) == 2 and words[1].isdigit()):
+            if partition.removesuffix("*") == name or (not name and partition.endswith("*")):
+                return partition.removesuffix("*"), int(count)
+        return None
+
     def _run(self, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
         try:
             return subprocess.run(

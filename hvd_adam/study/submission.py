@@ -219,6 +219,17 @@ def line(words: Sequence[str]) -> str:
     return shlex.join(words)
 
 
+def refuse_over_nodes(found: Sequence[Array], wish: Wish, partition: str, nodes: int) -> None:
+    """Raises ConfigError where an allocation wants more nodes than there are: Slurm may take it, and never start it."""
+    largest = max(found, key=lambda array: array.nodes(wish))
+    if largest.nodes(wish) > nodes:
+        raise ConfigError(
+            f"{largest.nodes(wish)} nodes for {largest.ranks} ranks",
+            f"partition {partition} has {nodes}, so Slurm would let the job wait for ever (PartitionNodeLimit)",
+            f"put more ranks on each: --tasks-per-node {math.ceil(largest.ranks / nodes)}; or name another partition",
+        )
+
+
 def refuse_over_cap(hours: float | None, cap: float | None) -> None:
     """Raises ConfigError where all jobs together may take more node-hours than the study allows, or nobody knows."""
     if cap is None:

@@ -39,6 +39,7 @@ class Login:
             exit 1 ;; esac; echo $n""")  # fmt: skip
         self.stub("squeue", f'cat "{folder}/queue"')
         self.stub("scancel", f'echo "$*" >>"{folder}/cancelled"')
+        self.stub("sinfo", "echo 'short 2'; echo 'main* 5'; echo 'wide 40'")
         self.stub("scontrol", "echo 'MaxArraySize            = 1001'")
         for name, text in (("calls", ""), ("queue", ""), ("refuse", "no such words")):
             (folder / name).write_text(text)
@@ -154,6 +155,19 @@ def test_without_slurm_there_is_a_message_and_a_dry_run(login: Login) -> None:
     assert "hvd-adam study run" in error.splitlines()[-1]
     code, shown, _ = login(*SUBMIT, "--dry-run")
     assert code == 0 and shown.count("+ sbatch") == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "partition", "nodes"),
+    [((), "main", 5), (("--", "--partition=short"), "short", 2), (("--", "--partition=wide"), "", 0)],
+)
+def test_more_nodes_than_the_partition_has_are_refused(login: Login, words: tuple, partition: str, nodes: int) -> None:
+    code, _, error = login(*SUBMIT, "grid.workers=[1, 8]", "ranks=8", *words)
+    if not partition:
+        assert code == 0
+        return
+    assert code == 2 and len(login.calls()) == 0
+    assert error.startswith(f"hvd-adam: 8 nodes for 8 ranks.\n  Partition {partition} has {nodes}, so Slurm")
 
 
 def test_a_study_that_is_queued_cannot_be_submitted_with_another_config(login: Login) -> None:
