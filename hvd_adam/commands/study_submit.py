@@ -32,10 +32,10 @@ def study_submit(
     """
     from hvd_adam.study.config import load
     from hvd_adam.study.slurm import Slurm
-    from hvd_adam.study.submission import Wish
+    from hvd_adam.study.submission import Wish, parted
 
-    made_of = load(config, [word for word in words if not word.startswith("-")])
-    options = tuple(word for word in words if word.startswith("-"))
+    overrides, options = parted(words)
+    made_of = load(config, overrides)
     slurm = Slurm()
     wish = Wish(at_once, 60 * pack, tasks_per_node, array_size or slurm.most_elements(), options)
     place = _place(made_of.name, folder)

@@ -94,6 +94,28 @@ class Job:
         return ["sbatch", "--parsable", *self.options, *wait, str(script), *self.arguments]
 
 
+def parted(words: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The settings of the study, and the options of sbatch, each in one word where sbatch takes it so.
+
+    >>> parted(["seeds=3", "--partition", "gpu", "-t60", "--hold", "ranks=2"])
+    (('seeds=3', 'ranks=2'), ('--partition=gpu', '-t60', '--hold'))
+    """
+    settings: list[str] = []
+    options: list[str] = []
+    open_option = False  # the last word was an option that may take the next
+    for word in words:
+        if word.startswith("-"):
+            options.append(word)
+            open_option = "=" not in word
+        elif open_option and "=" not in word:
+            options[-1] += word if not options[-1].startswith("--") else f"={word}"
+            open_option = False
+        else:
+            settings.append(word)
+            open_option = False
+    return tuple(settings), tuple(options)
+
+
 def places(cell: Cell, study: StudyConfig) -> list[str]:
     """Where the runs of a cell go, also of one whose learning rate is not picked yet."""
     if cell.refused:

@@ -13,7 +13,7 @@ from hvd_adam.errors import ConfigError, RunError
 from hvd_adam.study.config import StudyConfig
 from hvd_adam.study.plan import Plan, plan
 from hvd_adam.study.slurm import fresh, refusal
-from hvd_adam.study.submission import START_SECONDS, Job, Wish, arrays, jobs, line, places, refuse_over_cap
+from hvd_adam.study.submission import START_SECONDS, Job, Wish, arrays, jobs, line, parted, places, refuse_over_cap
 from tests.made_study import study_of
 
 GOLDEN = Path(__file__).resolve().parent / "golden" / "study-submit.txt"
@@ -78,6 +78,20 @@ def test_cells_that_wait_for_a_learning_rate_come_after_the_picks_and_these_afte
     assert made["pick"].after == ("tuning-1-rank", "tuning-2-ranks")
     assert made["1-rank"].after == made["2-ranks"].after == ("pick",)
     assert set(made["report"].after) == set(made) - {"report"}
+
+
+@pytest.mark.parametrize(
+    ("words", "settings", "options"),
+    [
+        ("seeds=3 --partition=gpu", ("seeds=3",), ("--partition=gpu",)),
+        ("--partition gpu --time 60 -p wide", (), ("--partition=gpu", "--time=60", "-pwide")),
+        ("--hold seeds=3", ("seeds=3",), ("--hold",)),  # --hold takes nothing
+        ("-N2 stray", (), ("-N2stray",)),  # sbatch says what is wrong with it
+        ("--mem=4G stray", ("stray",), ("--mem=4G",)),  # the study does
+    ],
+)
+def test_words_are_the_studys_or_sbatchs(words: str, settings: tuple[str, ...], options: tuple[str, ...]) -> None:
+    assert parted(words.split()) == (settings, options)
 
 
 def test_node_hours_count_whole_nodes_and_the_start_of_each_allocation() -> None:
