@@ -58,17 +58,21 @@ def slope_text(slope: Interval) -> str:
 
 def steepest(curves: list[list[Point]]) -> Statement:
     """The super-linear stretch between the linear one and the elbow."""
-    said, judged = [], []
+    said, judged, worst = [], [], dict[float, float]()
     for curve in curves:
         where, slope = min(slopes(curve), key=lambda pair: pair[1][0])
         setting = curve[0].setting
+        worst[setting.eps] = min(slope[0], worst.get(setting.eps, 0.0))
         if setting.alpha**2 >= setting.theta:
             judged.append(slope[2] < -1.0)
         said.append(f"{setting.text()}: {slope_text(slope)} at s*/s = {where:.2g}")
     return Statement(
         "on the way to the elbow the speed-up is super-linear where alpha >= sqrt(theta), steeper for large alpha and "
         "small eps",
-        "steepest local slope: " + "; ".join(said),
+        "steepest local slope: "
+        + ", ".join(f"{slope:.2f} at eps {eps:g}" for eps, slope in sorted(worst.items()))
+        + "; by curve: "
+        + "; ".join(said),
         f"{sum(p.runs for curve in curves for p in curve):,} runs",
         YES if all(judged) else UNDECIDED,
         "agrees: the interval of the steepest slope lies below -1 for every curve with alpha >= sqrt(theta)",

@@ -96,6 +96,14 @@ def test_slopes_and_exponents_of_power_laws_are_recovered():
     assert speedup_slopes.exponent(points, "eps", -4.0, 0.05).verdict == NO
 
 
+def test_the_steepest_slope_is_told_for_each_eps():
+    curves = [[point(Setting(4, 1, 20, eps), s, 1e6 / s**k, 0.001) for s in (1, 2, 4)]
+              for eps, k in ((1.0, 1.2), (1.0, 1.5), (2.0, 1.3))]  # fmt: skip
+    judged = speedup_slopes.steepest(curves)
+    assert judged.verdict == YES
+    assert judged.measured.startswith("steepest local slope: -1.50 at eps 1, -1.30 at eps 2; by curve: ")
+
+
 @pytest.mark.parametrize(("off", "verdict"), [(1.03, YES), (1.12, NO)])
 def test_curves_that_do_not_collapse_are_seen(off, verdict):
     def law(sigma, factor):
