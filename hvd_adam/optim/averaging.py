@@ -14,6 +14,7 @@ from the same numbers.
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any, Iterator
 
@@ -25,10 +26,11 @@ from hvd_adam.errors import RunError
 from hvd_adam.optim.agreement import refuse_drift, share_from_root
 from hvd_adam.optim.buckets import LOSS, PRESENCE, SAMPLES, SQUARES, STOP, Bucket, lay_out
 from hvd_adam.optim.module_buffers import ModuleBuffers
-from hvd_adam.optim.options import check_options
+from hvd_adam.optim.options import check_options, check_parameters, check_sizes
 from hvd_adam.optim.outcome import Outcome
 from hvd_adam.optim.own_gradients import OwnGradients
-from hvd_adam.optim.tree import SubtreeSums, sum_over_workers
+from hvd_adam.optim.refusals import refuse_closure, refuse_newcomers, refuse_scaler_around, refuse_sparse
+from hvd_adam.optim.tree import SubtreeSums, sum_of_values, sum_over_workers
 from hvd_adam.optim.wire import HalfWire
 from hvd_adam.randomness import seed_for
 
@@ -50,13 +52,18 @@ class DistributedOptimizer:
         determinism: "exact" sums over workers in one fixed order: equal bit for bit on any number of
             ranks that divides workers. "default" is the plain allreduce.
         seed: random states inside `workers()` depend on (seed, step, worker).
+        scaler: a torch.amp.GradScaler whose `scale` the losses went through; gradients are unscaled after
+            they were averaged, so that all ranks skip the same steps, and its scale adapts by itself.
         check_every: compares parameter hashes every so many steps, and names a rank that drifted.
         noise_every: every so many steps also measures `Outcome.worker_square`, for the noise scale; such
             a step starts no bucket during backward. 0 never does.
 
     Raises:
-        ConfigError: workers not a multiple of ranks, noise_every with one worker, or an unknown option.
+        ConfigError: workers not a multiple of ranks, noise_every with one worker, nothing to train, or an
+            option out of its range.
     """
+
+    _step_supports_amp_scaling = True  # makes GradScaler.step set grad_scale, which is refused below
 
     def __init__(
         self,
@@ -72,18 +79,21 @@ class DistributedOptimizer:
         skip_nonfinite: bool = True,
         determinism: str = "default",
         seed: int = 0,
+        scaler: Any = None,
         check_every: int = 0,
         noise_every: int = 0,
     ) -> None:
         self.optimizer, self.world = optimizer, world
         self.worker_count = world.size if workers is None else workers
         check_options(self.worker_count, world.size, accumulation, determinism, wire, noise_every)
+        check_sizes(clip_norm, bucket_mb)
         share = self.worker_count // world.size
         self.workers_here = range(world.rank * share, (world.rank + 1) * share)
         self.accumulation, self.clip_norm = accumulation, clip_norm
         self.skip_nonfinite, self.seed, self.check_every = skip_nonfinite, seed, check_every
         self.noise_every, self.exact = noise_every, determinism == "exact"
         self._parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
+        check_parameters(self._parameters, scaled=scaler is not None)
         self._buffers = ModuleBuffers(model)
         self._layout = lay_out(
             self._parameters,
@@ -93,13 +103,14 @@ class DistributedOptimizer:
             alone=wire is not None,
         )
         self._own = OwnGradients(self._layout)
+        self._scaler = scaler
         self._wire = HalfWire(self._layout.buckets[:-1]) if wire else None
         self._sums = SubtreeSums(self.worker_count, self.workers_here.start, self.workers_here.stop)
         share_from_root(world, [*self._parameters, *(model.buffers() if model is not None else [])])
         self._worker: int | None = None
         self._loss = torch.zeros(())
         self._samples = 0
-        self._number = {parameter: i for i, parameter in enumerate(self._parameters)}
+        self._number = {id(parameter): i for i, parameter in enumerate(self._parameters)}
         for parameter in self._parameters:
             parameter.register_post_accumulate_grad_hook(self._gradient_came)
         self._steps_taken = 0
@@ -116,19 +127,34 @@ class DistributedOptimizer:
         return len(self._layout.buckets)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Clears the gradients, as torch's zero_grad does."""
+        """Clears the gradients, as torch's zero_grad does; zeros take memory of their own."""
         for parameter in self._parameters:
-            parameter.grad = None
+            parameter.grad = None if set_to_none else torch.zeros_like(parameter)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The wrapped optimizer's, and beside it what the averaging remembers."""
+        return {**self.optimizer.state_dict(), "averaging": self.averaging_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes over what `state_dict` gave, here or of the optimizer without the averaging."""
+        self.optimizer.load_state_dict({key: value for key, value in state.items() if key != "averaging"})
+        if "averaging" in state:
+            self.load_averaging_state(state["averaging"])
 
     def averaging_state(self) -> dict[str, Any]:
         """What the averaging itself must remember across a restart."""
-        return {"steps_taken": self._steps_taken, "wire_scale": self._wire.scale if self._wire else None}
+        return {"steps_taken": self._steps_taken, "wire": self._wire.state() if self._wire else None}
 
     def load_averaging_state(self, state: dict[str, Any]) -> None:
         """Takes over what `averaging_state` gave."""
         self._steps_taken = state["steps_taken"]
-        if self._wire and state["wire_scale"]:
-            self._wire.scale = state["wire_scale"]
+        if self._wire and state["wire"]:
+            self._wire.load(state["wire"])
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("grad_scale", "found_inf"):
+            refuse_scaler_around()
+        super().__setattr__(name, value)
 
     def workers(self, step: int) -> Iterator[int]:
         """This rank's workers of step t >= 1, in turn; inside, all random state is that worker's own."""
@@ -152,8 +178,13 @@ class DistributedOptimizer:
             stop: this rank was asked to stop; every rank learns of it in `Outcome.stop_asked`.
 
         Raises:
-            RunError: gradients were changed while they travelled, or those of the step before remain.
+            RunError: gradients were changed while they travelled, those of the step before remain, or a
+                parameter came to the optimizer after it was wrapped.
+            ConfigError: a closure instead of `stop`.
         """
+        if callable(stop):
+            refuse_closure()
+        refuse_newcomers(self.optimizer, self._number)
         self._close_worker(last=True, stop=stop)
         started = time.perf_counter()
         self._launch_up_to(len(self._layout.buckets))
@@ -163,10 +194,15 @@ class DistributedOptimizer:
         riders = self._layout.riders.tolist()
         norm, skipped = self._finish_gradients(riders)
         squares = riders[SQUARES] / self.worker_count if self._measured else None
-        self._buffers.take_mean(self._layout.riders[PRESENCE + len(self._parameters) :], self.worker_count)
-        if not skipped:
-            self.optimizer.step()
+        if skipped:
+            self._buffers.rewind()
+        else:
+            means = self._layout.riders[PRESENCE + len(self._parameters) :]
+            self._buffers.take_mean(means, self.worker_count, self.accumulation)
+            self.optimizer.step() if self._scaler is None else self._scaler.step(self.optimizer)
             self._steps_taken += 1
+        if self._scaler is not None:
+            self._scaler.update()
         if self.check_every and self._steps_taken % self.check_every == 0:
             refuse_drift(self.world, self._parameters, when=f"after {self._steps_taken} steps")
         self._reset()
@@ -183,23 +219,7 @@ class DistributedOptimizer:
 
     def reduce_over_workers(self, values: list[Tensor]) -> Tensor:
         """The sum over all workers of one-dimensional float64 tensors, one for each worker of this rank."""
-        if len(values) != len(self.workers_here):
-            raise RunError(
-                f"{len(values)} values for {len(self.workers_here)} workers of rank {self.world.rank}",
-                "each worker contributes one",
-                "hand in one tensor a worker, zeros where it has nothing",
-            )
-        if not self.exact:
-            total = torch.stack(values).sum(0)
-            self.world.wait(self.world.start_allreduce(total, "hvd_adam.sum"))
-            return total
-        length = values[0].numel()
-        padded = -(-length // self.world.size) * self.world.size
-        sums = SubtreeSums(self.worker_count, self.workers_here.start, self.workers_here.stop)
-        for worker, value in zip(self.workers_here, values, strict=True):
-            sums.push(worker, [torch.nn.functional.pad(value, (0, padded - length))])
-        mine = [vectors[0] for vectors in sums.pop()]
-        return sum_over_workers(self.world, self.worker_count, mine, "hvd_adam.sum")[:length]
+        return sum_of_values(self.world, self.worker_count, values, self.exact)
 
     # What happens during backward
 
@@ -227,7 +247,9 @@ class DistributedOptimizer:
         if not self._pass_watched:
             self._pass_watched = True
             torch.autograd.Variable._execution_engine.queue_callback(self._pass_ended)
-        number = self._number[parameter]
+        if parameter.grad is not None and parameter.grad.is_sparse:
+            refuse_sparse(parameter)
+        number = self._number[id(parameter)]
         bucket = self._layout.bucket_of[number]
         if bucket.index < self._launched:
             raise RunError(
@@ -366,16 +388,23 @@ class DistributedOptimizer:
                     gradients.append(number)
             if bucket.views:
                 torch._foreach_mul_(list(bucket.views.values()), share)
+        if self._scaler is not None:
+            self._hand_over(set(gradients))
+            self._scaler.unscale_(self.optimizer)
         views = [self._layout.bucket_of[n].views[n] for n in gradients]
         squares = torch.stack(torch._foreach_norm(views)).double().square().sum() if views else torch.zeros(())
         norm = float(squares.sqrt())
-        skipped = self.skip_nonfinite and norm not in (0.0,) and not (norm < float("inf"))
+        must_skip = self.skip_nonfinite or self._wire is not None or self._scaler is not None
+        skipped = must_skip and not math.isfinite(norm)
         if self._wire:
             self._wire.learn(overflowed=skipped)
         if self.clip_norm is not None and not skipped and norm > self.clip_norm:
             torch._foreach_mul_(views, self.clip_norm / norm)
-        present = set(gradients)
+        self._hand_over(set(gradients))
+        return norm, skipped
+
+    def _hand_over(self, present: set[int]) -> None:
+        """Makes the averaged gradients the parameters' own; those that are missing everywhere stay so."""
         for number, parameter in enumerate(self._parameters):
             view = self._layout.bucket_of[number].views[number]
             parameter.grad = view.to(parameter.dtype) if number in present else None
-        return norm, skipped

@@ -75,8 +75,8 @@ class GenericAdam(Optimizer):
         betas: tuple[float | Schedule | str, float | Schedule | str] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
-        *,
         amsgrad: bool = False,
+        *,
         maximize: bool = False,
         decoupled_weight_decay: bool = False,
         bias_correction: bool = True,
@@ -134,6 +134,8 @@ class GenericAdam(Optimizer):
             return loss
         for group in self.param_groups:
             _refuse_scheduler_on_schedule(group)
+            _refuse_gradients(group)
+        for group in self.param_groups:
             group["t"] += 1
             rates = _rates(group, group["t"])
             for tensors, corrections in self._collect(group):
@@ -149,13 +151,6 @@ class GenericAdam(Optimizer):
             if gradient is None:
                 continue
             state = self._state_of(parameter, group)
-            if gradient.is_sparse or parameter.is_complex():
-                kind = "sparse" if gradient.is_sparse else "complex"
-                raise ConfigError(
-                    f"a {kind} gradient of shape {tuple(parameter.shape)}",
-                    f"GenericAdam's moments are dense and real: {kind} gradients have none",
-                    "embed with sparse=False" if gradient.is_sparse else "use torch.view_as_real",
-                )
             products = tuple(state["products"].tolist()) if track else None
             key = (parameter.device, parameter.dtype, gradient.dtype, products)
             found = lists.get(key)
@@ -209,6 +204,7 @@ class GenericAdam(Optimizer):
             for name, value in self.defaults.items():
                 if name != "t" and name not in _TORCHS_CHOICES:
                     group.setdefault(name, value)
+            group.setdefault("lr_is_schedule", isinstance(group["lr"], Schedule))
             if "t" not in group:
                 steps = [self.state[p]["step"] for p in group["params"] if "step" in self.state.get(p, {})]
                 group["t"] = int(max((float(step) for step in steps), default=0))
@@ -234,7 +230,14 @@ def _tracks_products(group: dict[str, Any]) -> bool:
 
 def _rates(group: dict[str, Any], t: int) -> Rates:
     lr, (beta1, beta2) = group["lr"], group["betas"]
-    return Rates(*(value(t) if isinstance(value, Schedule) else float(value) for value in (lr, beta1, beta2)))
+    rates = Rates(*(value(t) if isinstance(value, Schedule) else float(value) for value in (lr, beta1, beta2)))
+    if not (0 <= rates.lr < math.inf and 0 <= rates.beta1 < 1 and 0 <= rates.beta2 < 1):
+        raise ConfigError(
+            f"at t = {t}: lr {rates.lr:g}, beta1 {rates.beta1:g}, beta2 {rates.beta2:g}",
+            f"a step needs a finite lr >= 0 and betas in [0, 1), and lr is {lr}, betas are {beta1} and {beta2}",
+            "bound them, for instance with max(..., 0), or start them later (t + 1 in place of t)",
+        )
+    return rates
 
 
 def _update(
@@ -301,12 +304,15 @@ def _endless(device: torch.device) -> Tensor:
 
 def _check_and_read(group: dict[str, Any]) -> None:
     """Checks a group's options, and turns expressions into schedules."""
-    lr = group["lr"]
+    lr, betas = group["lr"], group["betas"]
+    if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+        raise ConfigError(f"betas: {betas}", "there are two: beta_t and theta_t", "betas: (0.9, 0.999) is usual")
     if isinstance(lr, Tensor):
         lr = group["lr"] = float(lr)
     if isinstance(lr, str):
         lr = group["lr"] = _simplified(lr)
     group["betas"] = betas = tuple(_simplified(b) if isinstance(b, str) else b for b in group["betas"])
+    group["lr_is_schedule"] = isinstance(lr, Schedule)
     if not isinstance(lr, Schedule) and not (math.isfinite(lr) and lr >= 0):
         raise ConfigError(f"lr: {lr}", "a learning rate is finite and >= 0", "lr: 0.001 is Adam's usual start")
     if not isinstance(betas[0], Schedule) and not 0 <= betas[0] < 1:
@@ -314,6 +320,8 @@ def _check_and_read(group: dict[str, Any]) -> None:
     if not isinstance(betas[1], Schedule) and not 0 < betas[1] < 1:
         raise ConfigError(f"beta2: {betas[1]}", "a constant theta must lie in (0, 1)", "beta2: 0.999 is usual")
     for name in ("eps", "weight_decay", "v0"):
+        if isinstance(group[name], str):
+            raise ConfigError(f"{name}: {group[name]!r}", "it is a number here", f"write the number, as in {name}=1e-8")
         if not (math.isfinite(group[name]) and group[name] >= 0):
             raise ConfigError(f"{name}: {group[name]}", "it must be finite and >= 0", f"{name}: 0 turns it off")
     if group["eps_in"] not in ("denominator", "v0"):
@@ -326,12 +334,25 @@ def _simplified(text: str) -> float | Schedule:
 
 
 def _refuse_scheduler_on_schedule(group: dict[str, Any]) -> None:
-    if isinstance(group.get("initial_lr"), Schedule):
+    if group.get("lr_is_schedule") and "initial_lr" in group:  # which every torch scheduler leaves behind
         raise ConfigError(
-            f"a torch LR scheduler on an optimizer whose lr is the schedule {group['initial_lr']}",
+            f"a torch LR scheduler on an optimizer whose lr is a schedule; lr is now {group['lr']}",
             "both would set the learning rate, and the scheduler cannot multiply a schedule",
             "keep one: lr as a number with the torch scheduler, or the schedule alone",
         )
+
+
+def _refuse_gradients(group: dict[str, Any]) -> None:
+    """All groups are looked at before the first moves."""
+    for parameter in group["params"]:
+        gradient = parameter.grad
+        if gradient is not None and (gradient.is_sparse or parameter.is_complex()):
+            kind = "sparse" if gradient.is_sparse else "complex"
+            raise ConfigError(
+                f"a {kind} gradient of shape {tuple(parameter.shape)}",
+                f"GenericAdam's moments are dense and real: {kind} gradients have none",
+                "embed with sparse=False" if gradient.is_sparse else "use torch.view_as_real",
+            )
 
 
 def _check_shapes(groups: list[dict[str, Any]], state_dict: dict[str, Any]) -> None:

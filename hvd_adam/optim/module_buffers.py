@@ -34,9 +34,13 @@ class ModuleBuffers:
         if self._floating:
             torch.cat([b.reshape(-1) for b in self._floating], out=riders)
 
-    def take_mean(self, riders: Tensor, workers: int) -> None:
-        """Takes the mean over workers from the summed riders."""
+    def take_mean(self, riders: Tensor, workers: int, passes: int) -> None:
+        """Takes the mean over workers from the summed riders; counters, which `passes` have advanced, advance once."""
         start = 0
         for buffer in self._floating:
             buffer.copy_((riders[start : start + buffer.numel()] / workers).view(buffer.shape))
             start += buffer.numel()
+        if passes > 1:
+            for counter, old in zip(self._counters, self._old[len(self._floating) :], strict=True):
+                if counter.dtype != torch.bool:
+                    counter.copy_(old + (counter - old) // passes)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from torch.nn import Parameter
+
 from hvd_adam.errors import ConfigError
 
 DETERMINISM = ("default", "exact")
@@ -30,3 +32,34 @@ def check_options(workers: int, ranks: int, accumulation: int, determinism: str,
             "the noise scale compares each worker's gradient with the average of at least 2, every so many steps",
             "set workers to 2 or more (one rank can play them all), or noise_every to 0",
         )
+
+
+def check_sizes(clip_norm: float | None, bucket_mb: float) -> None:
+    """Raises ConfigError unless both are above zero, or clip_norm is None."""
+    if clip_norm is not None and not clip_norm > 0:
+        raise ConfigError(f"clip_norm: {clip_norm}", "a gradient is clipped to a norm above zero", "None does not clip")
+    if not bucket_mb > 0:
+        raise ConfigError(f"bucket_mb: {bucket_mb}", "a bucket holds something", "bucket_mb: 4 is the default, in MiB")
+
+
+def check_parameters(parameters: list[Parameter], scaled: bool) -> None:
+    """Raises ConfigError where there is nothing to average, a parameter is not real, or too short for a GradScaler."""
+    if not parameters:
+        raise ConfigError(
+            "an optimizer without a parameter that requires a gradient",
+            "there is nothing to average",
+            "wrap it after the model's parameters have been unfrozen",
+        )
+    for parameter in parameters:
+        if parameter.is_complex():
+            raise ConfigError(
+                f"a complex parameter of shape {tuple(parameter.shape)}",
+                "buckets, norms and Adam's moments are real",
+                "use torch.view_as_real",
+            )
+        if scaled and parameter.dtype.itemsize < 4:
+            raise ConfigError(
+                f"a GradScaler with a parameter in {str(parameter.dtype).removeprefix('torch.')}",
+                "it scales the half precision gradients that autocast makes of float32 parameters",
+                "keep the parameters in float32, or leave the scaler out",
+            )

@@ -13,6 +13,7 @@ from typing import Callable, Mapping, TypeVar
 import torch
 
 from hvd_adam.comm.protocol import World
+from hvd_adam.errors import RunError
 
 Node = tuple[int, int]
 Value = TypeVar("Value")
@@ -112,3 +113,33 @@ def sum_over_workers(
     total = reduce_tree((0, workers), values, torch.add)
     gathered = world.allgather(total.contiguous(), f"{name}.sums")
     return gathered if out is None else out.copy_(gathered)
+
+
+def sum_of_values(world: World, workers: int, mine: list[torch.Tensor], exact: bool) -> torch.Tensor:
+    """The sum over all workers of small vectors, on every rank.
+
+    Args:
+        mine: one vector of one length for each of this rank's workers, in order.
+        exact: in the tree's order; else as it comes.
+
+    Raises:
+        RunError: another number of vectors than this rank has workers.
+    """
+    share = workers // world.size
+    if len(mine) != share:
+        raise RunError(
+            f"{len(mine)} values for {share} workers of rank {world.rank}",
+            "each worker contributes one",
+            "hand in one tensor a worker, zeros where it has nothing",
+        )
+    if not exact:
+        total = torch.stack(mine).sum(0)
+        world.wait(world.start_allreduce(total, "hvd_adam.sum"))
+        return total
+    length, first = mine[0].numel(), world.rank * share
+    padded = -(-length // world.size) * world.size
+    sums = SubtreeSums(workers, first, first + share)
+    for worker, value in enumerate(mine, first):
+        sums.push(worker, [torch.nn.functional.pad(value, (0, padded - length))])
+    nodes = [vectors[0] for vectors in sums.pop()]
+    return sum_over_workers(world, workers, nodes, "hvd_adam.sum")[:length]

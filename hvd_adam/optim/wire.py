@@ -39,3 +39,11 @@ class HalfWire:
             self.scale = max(1.0, self.scale / 2)
         elif self._good % PATIENCE == 0:
             self.scale = min(LARGEST, self.scale * 2)
+
+    def state(self) -> dict[str, float]:
+        """What a restart must know."""
+        return {"scale": self.scale, "good": self._good}
+
+    def load(self, state: dict[str, float]) -> None:
+        """Takes over what `state` gave."""
+        self.scale, self._good = state["scale"], int(state["good"])

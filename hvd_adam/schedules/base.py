@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from numbers import Integral, Real
-from typing import Any, Callable, ClassVar, NoReturn
+from typing import Any, Callable, ClassVar, NoReturn, overload
 
 import numpy as np
 
@@ -45,6 +45,12 @@ class Schedule(metaclass=_Cast):
             value = _argument(self.kind, field, getattr(self, field.name))
             object.__setattr__(self, field.name, value)
 
+    @overload
+    def __call__(self, t: float) -> float: ...
+
+    @overload
+    def __call__(self, t: np.ndarray) -> np.ndarray: ...
+
     def __call__(self, t: Any) -> Any:
         """The value at step t >= 1: a float for a number, a float64 array for an array.
 
@@ -52,6 +58,20 @@ class Schedule(metaclass=_Cast):
             ConfigError: the schedule depends on the horizon T, and none is bound.
         """
         return self._at(t, self._values)
+
+    def __mul__(self, other: object) -> NoReturn:
+        """Refuses torch's LR schedulers, which multiply the lr that they find.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError(
+            f"the schedule {self}, multiplied from outside",
+            "a schedule is a value of t; a torch LR scheduler cannot scale it",
+            "keep one of the two, or write the product into the expression",
+        )
+
+    __rmul__ = __truediv__ = __rtruediv__ = __add__ = __radd__ = __sub__ = __rsub__ = __mul__
 
     def complement(self, t: Any) -> Any:
         """1 - schedule(t), without the cancellation that a theta_t close to 1 would suffer."""

@@ -207,10 +207,48 @@ def test_a_torch_scheduler_moves_a_float_lr_and_is_refused_on_a_schedule() -> No
     optimizer.step()
     scheduler.step()
     assert optimizer.rates()[0].lr == 0.05
-    scheduled = GenericAdam(p, lr="0.1/sqrt(t)")
-    torch.optim.lr_scheduler.StepLR(scheduled, 1, gamma=0.5)
-    with pytest.raises(ConfigError, match="Keep one"):
-        scheduled.step()
+
+
+SCHEDULERS = [
+    lambda o: torch.optim.lr_scheduler.StepLR(o, 1),
+    lambda o: torch.optim.lr_scheduler.LambdaLR(o, lambda epoch: 0.5**epoch),
+    lambda o: torch.optim.lr_scheduler.LinearLR(o),
+    lambda o: torch.optim.lr_scheduler.ConstantLR(o),
+    lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, 10),
+    lambda o: torch.optim.lr_scheduler.OneCycleLR(o, 0.1, 10, cycle_momentum=False),  # these two put a number
+    lambda o: torch.optim.lr_scheduler.CyclicLR(o, 0.1, 0.2, cycle_momentum=False),  # in the schedule's place
+]
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_every_torch_scheduler_is_refused_on_a_schedule(scheduler: Any) -> None:
+    p = parameters(torch.float32)
+    optimizer = GenericAdam(p, lr="0.1/sqrt(t)")
+    set_gradients([p], 1)
+    with pytest.raises(ConfigError, match=r"[Kk]eep one"):
+        made = scheduler(optimizer)
+        optimizer.step()
+        made.step()
+        optimizer.step()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"lr": "0.1 - 0.06*t"}, r"at t = 2: lr -0.02"),
+        ({"betas": (0.9, "1.2 - 0.1*t")}, r"at t = 1: .*beta2 1.1"),
+        ({"betas": ("2/t", 0.9)}, r"at t = 1: .*beta1 2"),
+        ({"lr": "exp(1000*t)"}, r"at t = 1: lr inf"),
+    ],
+)
+def test_a_schedule_that_leaves_its_domain_ends_at_that_step(arguments: dict[str, Any], text: str) -> None:
+    p = parameters(torch.float32)
+    optimizer = GenericAdam(p, **arguments)
+    with pytest.raises(ConfigError, match=text):
+        for step in range(1, 4):
+            set_gradients([p], step)
+            optimizer.step()
+    assert all(torch.isfinite(q).all() for q in p)
 
 
 def test_a_gradscaler_unscales_and_skips_as_with_torchs_adam() -> None:
@@ -253,6 +291,8 @@ REFUSED = [
     ({"v0": -1.0}, "v0: -1.0"),
     ({"weight_decay": float("inf")}, "weight_decay: inf"),
     ({"eps_in": "nowhere"}, "eps_in: nowhere"),
+    ({"betas": 0.9}, "betas: 0.9"),
+    ({"v0": "1/(s d)"}, "write|Write the number"),
 ]
 
 
@@ -267,6 +307,12 @@ def test_sparse_and_complex_gradients_are_refused() -> None:
     embedding(torch.tensor([1])).sum().backward()
     with pytest.raises(ConfigError, match="sparse=False"):
         GenericAdam(embedding.parameters()).step()
+    dense = nn.Parameter(torch.ones(2))
+    dense.grad = torch.ones(2)
+    both = GenericAdam([{"params": [dense]}, {"params": embedding.parameters()}])
+    with pytest.raises(ConfigError, match="sparse=False"):
+        both.step()
+    assert dense.tolist() == [1.0, 1.0] and both.param_groups[0]["t"] == 0  # nothing has moved
     number = nn.Parameter(torch.zeros(2, dtype=torch.complex64))
     number.grad = torch.ones_like(number)
     with pytest.raises(ConfigError, match="view_as_real"):
