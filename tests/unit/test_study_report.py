@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from hvd_adam.study.collect import collect
+from hvd_adam.study.config import StudyConfig
 from hvd_adam.study.folder import Folder
 from hvd_adam.study.plan import plan
 from tests import browser
-from tests.made_study import hyperbola, make, study_of
+from tests.made_study import BASE, Steps, hyperbola, make, study_of
 
 
 @pytest.fixture(scope="module")
@@ -270,15 +271,46 @@ def test_the_page_reads_on_a_phone_and_on_a_desk_in_light_and_dark(made: Path, c
                 assert (background == "rgb(255, 255, 255)") is not dark
 
 
-@pytest.mark.skipif(browser.find() is None, reason=browser.HOW_TO_GET)
-def test_a_study_full_of_censored_cells_still_draws_without_a_fault(tmp_path: Path, call) -> None:
+def _crowded() -> tuple[StudyConfig, Steps]:
     grid = {"workers": [1, 2, 4], "local_batch": [4, 16, 64]}
     study = study_of(grid=grid, seeds=4, ranks=2, budget={"steps": 5000})
-    folder = make(tmp_path / "s", study, lambda cell, seed: hyperbola(cell, seed, spread=0.3))
+    return study, lambda cell, seed: hyperbola(cell, seed, spread=0.3)
+
+
+def _two_series() -> tuple[StudyConfig, Steps]:
+    algorithms = [{"name": "adam", "lr": 0.001}, {"name": "adaema", "lr": 0.01}]
+    study = study_of(grid={"workers": [1, 2, 4, 8, 16], "algorithm": algorithms}, ranks=4)
+    critical = dict(zip(("adam", "adaema"), (400, 60), strict=True))
+    return study, lambda cell, seed: hyperbola(cell, seed, critical=critical[cell.setting["algorithm"]["name"]])
+
+
+def _theory() -> tuple[StudyConfig, Steps]:
+    base = {**BASE["base"], "local_batch": 16}
+    study = study_of(
+        mode="theory", horizons=[1000, 2000, 4000, 8000, 16000], budget=None, grid={"workers": [2, 4, 8]}, base=base
+    )
+    return study, lambda cell, seed: 256000 / cell.batch
+
+
+def _tuned() -> tuple[StudyConfig, Steps]:
+    study = study_of(lr={"tune": [0.5, 1, 2, 4], "tuning_seeds": 3})
+    return study, lambda cell, seed: hyperbola(cell, seed) * (1 + 0.2 * abs(math.log(cell.factor)))
+
+
+@pytest.mark.skipif(browser.find() is None, reason=browser.HOW_TO_GET)
+@pytest.mark.parametrize("kind", [_crowded, _two_series, _theory, _tuned])
+def test_pages_of_every_kind_draw_without_a_fault_and_nothing_lies_on_anything(kind, tmp_path: Path, call) -> None:
+    study, steps = kind()
+    picks = {f"workers-{w}": 1.0 for w in (1, 2, 4, 8, 16)} if study.lr.tune else None
+    folder = make(tmp_path / "s", study, steps, picks=picks)
     call("study", "report", folder)
     with browser.Browser(str(browser.find())) as shown:
-        shown.open(folder / "report.html", 380, False)
-        assert shown.faults() == [] and shown.value("document.documentElement.scrollWidth") <= 380
+        for width in (380, 1400):
+            shown.open(folder / "report.html", width, dark=width > 1000)
+            assert shown.faults() == [] and shown.value("document.documentElement.scrollWidth") <= width
+            assert shown.value(OVERLAPS) == []
+        shown.open(folder / "report.html", 700, False, "print")
+        assert shown.faults() == [] and shown.value("document.documentElement.scrollWidth") <= 700
 
 
 # Words in a picture that lie on other words of the same picture, and blocks that stick out of the page.

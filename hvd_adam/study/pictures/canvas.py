@@ -199,7 +199,7 @@ class Canvas:
     def below(self, wanted: Sequence[tuple[float, float, str]]) -> None:
         """Short words under the points that they name, pushed apart sideways where they would touch."""
         order = sorted(wanted)
-        gap = max((width_of(words) for *_, words in order), default=0) + 5
+        gap = max((width_of(words) for *_, words in order), default=0) + 8
         places = spread([x for x, *_ in order], gap, self.left + gap / 2, self.width - gap / 2)
         for at, (_, y, words) in zip(places, order, strict=True):
             self.text(at, y + 15, words, "", "middle")

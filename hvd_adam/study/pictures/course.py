@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import statistics
 
 from hvd_adam.config import Target
 from hvd_adam.study.analysis import CellResult, Series
@@ -58,11 +59,17 @@ def _draw_survival(series: Series, size: tuple[int, int]) -> Canvas:
     x, y = canvas.x(*around(looks, room=0.05), log=True), canvas.y(0, 1)
     canvas.y_axis(y, "share of runs still short of the target", [0, 0.25, 0.5, 0.75, 1], percent)
     canvas.x_axis(x, "steps")
+    level: dict[float, list[str]] = {}  # of curves that end above their label's height: where, and their names
     for i, (cell, name, shade) in enumerate(zip(known, names, shades(len(known)), strict=True)):
         points = _draw_curve(canvas, x, y, said(series, cell), cell, shade)
         if counts:
             across, height = _crossing(points, y(HEIGHTS[i % len(HEIGHTS)]))
-            canvas.text(across + 7, height + 4, name)
+            if (across, height) == points[-1]:
+                level.setdefault(round(height), []).append(name)
+            else:
+                canvas.text(across + 7, height + 4, name)
+    for height, several in level.items():
+        canvas.text(x.end, height + 14, ", ".join(dict.fromkeys(several)), anchor="end")
     if not counts:
         canvas.swatches(list(zip(names, shades(len(known)), strict=True)))
     return canvas
@@ -158,10 +165,18 @@ def _draw_course(series: Series, target: Target, against: str, size: tuple[int, 
             for cell, name in zip(known, names, strict=True)
             if ends.get(cell.cell.name)
         ]
-        canvas.below([(*found[len(found) // 2], name) for found, name in last])
+        canvas.below(_one_a_name([(*found[len(found) // 2], name) for found, name in last]))
     else:
         canvas.swatches(list(zip(names, shades(len(known)), strict=True)))
     return canvas
+
+
+def _one_a_name(labels: list[tuple[float, float, str]]) -> list[tuple[float, float, str]]:
+    """Labels, those that say the same as one, in their middle: cells of one batch and other workers."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for across, height, name in labels:
+        found.setdefault(name, []).append((across, height))
+    return [(*map(statistics.fmean, zip(*places, strict=True)), name) for name, places in found.items()]  # type: ignore[misc]
 
 
 def _points(record: Record, measure: str, factor: int) -> list[tuple[float, float]]:

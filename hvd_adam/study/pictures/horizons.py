@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from hvd_adam.config import Target
 from hvd_adam.study.figures import count, figure, whole
 from hvd_adam.study.horizons import HorizonCell, HorizonSeries
+from hvd_adam.study.linearity import pooled_start
 from hvd_adam.study.pictures.canvas import Canvas, around
 from hvd_adam.study.pictures.picture import Picture, shades
 
@@ -30,7 +33,8 @@ def horizon_pictures(series: HorizonSeries, target: Target, prefix: str = "") ->
     steps = Picture(
         f"{prefix}steps",
         "Steps to the target",
-        f"T at which {target}, from the criterion fitted against log T; bootstrap intervals at 95 %.",
+        f"T at which {target}, from the criterion fitted against log T; bootstrap intervals at 95 %. "
+        "Dashed: 1 / batch from the pooled start.",
         f"Steps to the target against batch, both axes logarithmic: {told}.",
         lambda size: _draw_steps(crossed, size),
         (
@@ -87,9 +91,12 @@ def _draw_steps(crossed: list[HorizonCell], size: tuple[int, int]) -> Canvas:
     y = canvas.y(*around([v for one in found for v in (one.low, one.estimate, one.high)], room=0.1), log=True)
     canvas.y_axis(y, "steps")
     canvas.x_axis(x, "batch (samples a step)", batches, whole)
-    start = found[0].estimate * batches[0]
+    first = pooled_start(np.ones(len(found), bool))
+    start = math.exp(np.mean([math.log(found[j].estimate * batches[j]) for j in first]))
     at = [x.low * (x.high / x.low) ** (i / 40) for i in range(41)]
-    canvas.line([(x(s), y(start / s)) for s in at if y.holds(start / s)], "ideal", "1 / batch through the first cell")
+    canvas.line(
+        [(x(s), y(start / s)) for s in at if y.holds(start / s)], "ideal", f"ideal: {count(start)} samples / batch"
+    )
     for batch, one in zip(batches, found, strict=True):
         title = f"batch {whole(batch)}: {figure(one)} steps"
         if one.n > 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from hvd_adam.study.analysis import CellResult, Series
 from hvd_adam.study.cost import Option
@@ -13,6 +13,8 @@ from hvd_adam.study.pace import Pace
 from hvd_adam.study.pictures.canvas import Canvas, Scale, around
 from hvd_adam.study.pictures.picture import Picture, said, ticks
 
+Shares = Mapping[str, int]  # local batch by cell
+
 
 def node_pictures(series: Series, prefix: str = "") -> list[Picture]:
     """Time, cost and use of nodes, as far as the study tells them."""
@@ -20,7 +22,8 @@ def node_pictures(series: Series, prefix: str = "") -> list[Picture]:
         return []
     if len(series.pace.options) < 2:
         return [_on_its_ranks(series, series.pace, prefix)] if series.pace.time else []
-    found = [_time(series.pace, prefix), _cost(series.pace, prefix)]
+    shares = {cell.cell.group: cell.cell.batch // cell.cell.workers for cell in series.cells}
+    found = [_time(series.pace, shares, prefix), _cost(series.pace, shares, prefix)]
     known = [cell for cell in series.cells if cell.cell.group in series.pace.real]
     use = series.pace.efficiency
     known = [cell for cell in known if cell.cell.group in use and math.isfinite(use[cell.cell.group].total.estimate)]
@@ -29,44 +32,56 @@ def node_pictures(series: Series, prefix: str = "") -> list[Picture]:
     return found
 
 
-def _time(pace: Pace, prefix: str) -> Picture:
+def _time(pace: Pace, shares: Shares, prefix: str) -> Picture:
     values = [(option, option.seconds) for option in pace.options]
-    return _against_nodes(pace, values, seconds, f"{prefix}time", "Time to the target", "time")
+    return _against_nodes(pace, shares, values, seconds, f"{prefix}time", "Time to the target", "time")
 
 
-def _cost(pace: Pace, prefix: str) -> Picture:
+def _cost(pace: Pace, shares: Shares, prefix: str) -> Picture:
     unit, what = (
         (3600, "node-seconds") if max(o.node_hours.estimate for o in pace.options) < 0.05 else (1, "node-hours")
     )
     values = [(option, through(option.node_hours, lambda hours: hours * unit)) for option in pace.options]
-    return _against_nodes(pace, values, count, f"{prefix}cost", "Cost of the target", what)
+    return _against_nodes(pace, shares, values, count, f"{prefix}cost", "Cost of the target", what)
 
 
 def _against_nodes(
-    pace: Pace, values: Sequence[tuple[Option, Estimate]], write: Writer, name: str, title: str, what: str
-) -> Picture:
+    pace: Pace, shares: Shares, values: Sequence[tuple[Option, Estimate]], write: Writer, name: str, title: str,
+    what: str,
+) -> Picture:  # fmt: skip
     predicted = any(pace.is_predicted(option) for option, _ in values)
     model = " Hollow: not run, by a latency-bandwidth model of the step." if predicted else ""
     told = "; ".join(f"{plural(option.nodes, 'node')} {write(found.estimate)}" for option, found in values)
     return Picture(
         name,
         title,
-        f"{what[:1].upper()}{what[1:]} with a node for each worker, 95 % intervals.{model}",
+        f"{what[:1].upper()}{what[1:]} with a node for each worker, 95 % intervals.{model}{_joined(shares)}",
         f"{title} against nodes, both axes logarithmic: {told}.",
-        lambda size: _draw(pace, values, write, what, size),
+        lambda size: _draw(pace, shares, values, write, what, size),
         (
-            ("nodes", what, "how"),
+            ("nodes", "local batch", what, "how"),
             tuple(
-                (whole(option.nodes), figure(found, write), "predicted" if pace.is_predicted(option) else "measured")
+                (
+                    whole(option.nodes),
+                    whole(shares[option.name]),
+                    figure(found, write),
+                    "predicted" if pace.is_predicted(option) else "measured",
+                )
                 for option, found in values
             ),
         ),
     )
 
 
+def _joined(shares: Shares) -> str:
+    """What a line joins, where cells differ in more than their nodes."""
+    return " A line joins cells of one local batch." if len(set(shares.values())) > 1 else ""
+
+
 def _draw(
-    pace: Pace, values: Sequence[tuple[Option, Estimate]], write: Writer, what: str, size: tuple[int, int]
-) -> Canvas:
+    pace: Pace, shares: Shares, values: Sequence[tuple[Option, Estimate]], write: Writer, what: str,
+    size: tuple[int, int],
+) -> Canvas:  # fmt: skip
     canvas = Canvas(*size, left=66)
     nodes = sorted({float(option.nodes) for option, _ in values})
     x = canvas.x(*around(nodes, room=0.07), log=True)
@@ -74,10 +89,14 @@ def _draw(
     canvas.y_axis(y, what, write=write)
     canvas.x_axis(x, "nodes", nodes, whole)
     points = [(x(option.nodes), y(found.estimate)) for option, found in values]
-    canvas.line(points, "line thin", opacity=0.5)
+    for share in sorted(set(shares.values())):
+        alike = [at for at, (option, _) in zip(points, values, strict=True) if shares[option.name] == share]
+        canvas.line(alike, "line thin", f"local batch {whole(share)}", opacity=0.5)
     for at, (option, found) in zip(points, values, strict=True):
         kind = "predicted" if pace.is_predicted(option) else "measured"
-        title = f"{plural(option.nodes, 'node')}, {kind}: {figure(found, write)}"
+        title = (
+            f"{plural(option.nodes, 'node')}, {kind}: {figure(found, write)}, local batch {whole(shares[option.name])}"
+        )
         _whisker(canvas, at[0], y, found, title)
         canvas.dot(*at, title, "open" if kind == "predicted" else "dot")
     if pace.choice is not None:
@@ -109,7 +128,8 @@ def _use(pace: Pace, known: Sequence[CellResult], prefix: str) -> Picture:
         f"{prefix}use-of-nodes",
         "How well nodes are used",
         "Algorithmic (samples needed) x system (samples a second and node) = total, against the pooled start, 95 % "
-        "intervals of the total. Cells with a rank for each worker.",
+        "intervals of the total. Cells with a rank for each worker."
+        + _joined({cell.cell.name: cell.cell.batch // cell.cell.workers for cell in known}),
         f"Efficiency against nodes; total: {told}.",
         lambda size: _draw_use(pace, known, size),
         (
@@ -129,12 +149,14 @@ def _draw_use(pace: Pace, known: Sequence[CellResult], size: tuple[int, int]) ->
     tops = [v for one in found for v in (one.algorithmic.estimate, one.system.estimate, one.total.estimate)]
     y = canvas.y(0, max(1.0, *tops, *(one.total.high for one in found if math.isfinite(one.total.high))) * 1.05)
     canvas.y_axis(y, "efficiency", write=percent)
-    canvas.x_axis(x, "nodes", nodes, whole)
+    canvas.x_axis(x, "nodes", sorted(set(nodes)), whole)
+    shares = [cell.cell.batch // cell.cell.workers for cell in known]
     names = []
     for kind, css in (("algorithmic", "ideal"), ("system", "curve"), ("total", "line")):
         values = [getattr(one, kind) for one in found]
         points = [(x(n), y(value.estimate)) for n, value in zip(nodes, values, strict=True)]
-        canvas.line(points, css, kind)
+        for share in sorted(set(shares)):
+            canvas.line([at for at, one in zip(points, shares, strict=True) if one == share], css, kind)
         names.append((points[-1][1], kind))
         for at, n, value in zip(points, nodes, values, strict=True):
             title = f"{plural(int(n), 'node')}, {kind}: {figure(value, percent)}"

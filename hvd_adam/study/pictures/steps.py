@@ -112,8 +112,10 @@ def _linear_range(canvas: Canvas, x: Scale, series: Series) -> None:
     at = x(series.linear.up_to.estimate)
     words = f"linear up to {place(series, series.linear.up_to.estimate).split(' (')[0]}"
     canvas.whisker(at, canvas.top, canvas.height - canvas.bottom, words, "rule")
+    # Lines fall from the upper left to the lower right: the other two corners are free.
     fits = at + 5 + width_of(words) < canvas.width
-    canvas.text(at + (5 if fits else -5), canvas.top + 10, words, "quiet", "start" if fits else "end")
+    height = canvas.top + 10 if fits else canvas.height - canvas.bottom - 6
+    canvas.text(at + (5 if fits else -5), height, words, "quiet", "start" if fits else "end")
 
 
 def _runs(canvas: Canvas, x: Scale, y: Scale, series: Series, cell: CellResult) -> None:
@@ -177,16 +179,17 @@ def _efficiency(series: Series, cell: CellResult) -> Estimate | None:
 def _draw_efficiency(
     series: Series, shares: dict[str, Estimate], known: Sequence[CellResult], size: tuple[int, int]
 ) -> Canvas:
-    canvas = Canvas(*size, bottom=54)
+    canvas = Canvas(*size, right=74, bottom=54)
     at, write, name = ticks(series)
     x = canvas.x(*around(at, room=0.05), log=True)
     ends = [end for found in shares.values() for end in (found.estimate, found.high) if math.isfinite(end)]
     y = canvas.y(0, max(1.05, *ends) * 1.04 if ends else 1.1)
     canvas.y_axis(y, "efficiency", write=percent)
     canvas.x_axis(x, name, at, write)
-    for level, words in ((1.0, "linear"), (1 / EXCESS, f"{percent(EXCESS - 1)} more samples")):
-        canvas.line([(x.start, y(level)), (x.end, y(level))], "ideal", words)
-        canvas.text(x.end, y(level) + (-5 if level == 1 else 13), words, "quiet", "end")
+    levels = ((1.0, "linear"), (1 / EXCESS, f"{percent(EXCESS - 1)} more"))
+    for level, words in levels:
+        canvas.line([(x.start, y(level)), (x.end, y(level))], "ideal", f"{words} samples" if level < 1 else words)
+    canvas.labels(size[0] - canvas.right + 6, [(y(level), words) for level, words in levels], "quiet")
     points = [(x(series.position(cell.cell)), y(shares[cell.cell.group].estimate)) for cell in known]
     canvas.line(points, "line thin", opacity=0.6)
     for (across, height), cell in zip(points, known, strict=True):

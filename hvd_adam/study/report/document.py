@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from math import isnan
 
 from hvd_adam.study.analysis import REACHED, Analysis, CellResult, Series
-from hvd_adam.study.collect import AT_START, FAILED, MISSING, UNREADABLE
+from hvd_adam.study.collect import AT_START, CENSORED, FAILED, MISSING, UNREADABLE
 from hvd_adam.study.estimate import Estimate
 from hvd_adam.study.figures import count, interval, percent, plural, ratio, whole
+from hvd_adam.study.horizons import HorizonCell, HorizonSeries
 from hvd_adam.study.linearity import Test
 from hvd_adam.study.pictures import pictures, pictures_of
 from hvd_adam.study.pictures.picture import said
 from hvd_adam.study.pictures.steps import told
-from hvd_adam.study.plan import Cell
 from hvd_adam.study.regions import DIMINISHING, MAXIMAL, PERFECT, Regions
 from hvd_adam.study.report.blocks import Block, Code, Folded, Gallery, Heading, Table, Text, Verdict
 from hvd_adam.study.report.method import method
@@ -43,6 +43,8 @@ def document(made: Analysis) -> list[Block]:
     blocks += [Gallery(rates)] if rates else []
     for series in made.series:
         blocks += list(_figures(series)) if series.linear else []
+    for horizons in made.horizons:
+        blocks += list(_horizon_figures(horizons))
     return [*blocks, *_cells(made), *_left_out(made), *_again(made), *_surroundings(made), *method(made)]
 
 
@@ -110,6 +112,27 @@ def _figures(series: Series) -> Iterator[Block]:
         yield _regions(series, series.regions)
 
 
+def _horizon_figures(horizons: HorizonSeries) -> Iterator[Block]:
+    """Slope, range and the T of each batch, with how they were found and how well the line fits there."""
+    rows = [_row("slope of log T on log batch", horizons.slope, ratio)] if horizons.slope else []
+    rows += [_row("linear up to batch", horizons.up_to, whole)] if horizons.up_to else []
+    for one in horizons.cells:
+        if one.crossing is not None:
+            rows.append(_row(f"T of batch {whole(one.cell.batch)}, steps", one.crossing.steps))
+    if not rows:
+        return
+    yield Heading(f"Figures, {horizons.label}" if horizons.label else "Figures")
+    yield Table(("figure", "estimate", "95 % interval", "n", "how it was found"), rows, words=frozenset({0, 4}))
+    misfits = [one.crossing.lack_of_fit for one in horizons.cells if one.crossing is not None]
+    known = [value for value in misfits if not isnan(value)]
+    if known:
+        yield Text([
+            f"Fit of the lines: the largest distance of a horizon's mean from its line is {max(known):.2g} standard "
+            f"errors, over {plural(len(known), 'batch').replace('batchs', 'batches')}; above 3 or so the horizons lie "
+            "too far apart for a line."
+        ])  # fmt: skip
+
+
 def _regions(series: Series, zones: Regions) -> Table:
     """Shallue's three regions: where each begins and ends, and which cells lie in it, surely or not."""
     borders = ["0", *(f"{count(one.estimate)} ({interval(one)})" for one in (zones.perfect, zones.maximal)), "no end"]
@@ -153,10 +176,10 @@ def _cells(made: Analysis) -> Iterator[Block]:
         "samples over the start's",
         "reached",
         "runs",
-        "not reached",
+        "met at each horizon" if made.horizons else "not reached",
     )
     rows = [_cell(series, cell) for series in made.series for cell in series.cells]
-    rows += [_horizon_cell(made, cell) for cell in made.plan.cells if made.horizons and not cell.refused]
+    rows += [_horizon_cell(one, made) for horizons in made.horizons for one in horizons.cells]
     refused = [
         (c.name, whole(c.workers), whole(c.batch), str(c.ranks), "", "", "", "0", f"refused: {c.refused}")
         for c in made.plan.cells
@@ -194,13 +217,22 @@ def _cell(series: Series, one: CellResult) -> tuple[str, ...]:
     )
 
 
-def _horizon_cell(made: Analysis, cell: Cell) -> tuple[str, ...]:
-    runs = [record for record in made.records if record.cell.name == cell.name]
-    kinds = Counter(record.outcome for record in runs)
-    rest = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()) if kind != REACHED)
-    ended = f"one horizon, {whole(cell.horizon or 0)} steps"
-    reached = f"{kinds[REACHED]} of {len(runs)}"
-    return cell.name, whole(cell.workers), whole(cell.batch), str(cell.ranks), ended, "", reached, str(len(runs)), rest
+def _horizon_cell(one: HorizonCell, made: Analysis) -> tuple[str, ...]:
+    """One batch at all its horizons: how many of the runs of each had the target at their end."""
+    cell = one.cell
+    runs = [record for record in made.records if record.cell.group == cell.group]
+    by_horizon: dict[int, list[str]] = {}
+    for record in runs:
+        by_horizon.setdefault(record.cell.horizon or 0, []).append(record.outcome)
+    met = [f"T {whole(T)}: {kinds.count(REACHED)} of {len(kinds)}" for T, kinds in sorted(by_horizon.items())]
+    other = Counter(record.outcome for record in runs if record.outcome not in (REACHED, CENSORED))
+    rest = ", ".join(f"{number} {kind}" for kind, number in sorted(other.items()))
+    steps = "unknown"
+    if one.crossing is not None:
+        steps = f"{count(one.crossing.steps.estimate)} ({interval(one.crossing.steps)})"
+    share = f"{sum(record.outcome == REACHED for record in runs)} of {len(runs)}"
+    told = "; ".join([*met, rest] if rest else met)
+    return cell.group, whole(cell.workers), whole(cell.batch), str(cell.ranks), steps, "", share, str(len(runs)), told
 
 
 def _left_out(made: Analysis) -> Iterator[Block]:
@@ -212,7 +244,8 @@ def _left_out(made: Analysis) -> Iterator[Block]:
         rows += [(f"{cell.cell.name}/seed-{p.seed}", "diverged" if p.diverged else "censored", told(p)) for p in short]
     rows += [(place, "left aside", "the study plans no such run") for place in made.strangers]
     if not rows:
-        yield Text(["None: every planned run has a result and reached the target."])
+        reached = "" if made.horizons else " and reached the target"  # in theory mode a run ends at its horizon
+        yield Text([f"None: every planned run has a result{reached}."])
         return
     kinds = Counter(kind for _, kind, _ in rows)
     yield Text([
@@ -240,7 +273,8 @@ def _again(made: Analysis) -> Iterator[Block]:
         for cell in made.plan.cells
         if cell.runs
     ]
-    yield Code("\n".join(lines[:_LISTED]))
+    code = Code("\n".join(lines[:_LISTED]))
+    yield code if len(lines) <= 12 else Folded(f"The commands of {plural(min(len(lines), _LISTED), 'cell')}", [code])
     yield Text(["The whole study, and this report:"])
     yield Code(f"hvd-adam study run {shlex.quote(made.place)}/study.yaml --folder NEW\nhvd-adam study report NEW")
     yield Folded("The study file", [Code(made.study.to_yaml().rstrip())])
