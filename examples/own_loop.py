@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 
 import hvd_adam
-from hvd_adam.training.trace import Trace
 
 inputs = torch.randn(512, 8, generator=torch.Generator().manual_seed(0))
 targets = inputs.sum(1, keepdim=True)
@@ -18,7 +17,7 @@ sampler = hvd_adam.Sampler(len(inputs), local_batch=16, workers=4, seed=0)
 optimizer = hvd_adam.DistributedOptimizer(
     hvd_adam.GenericAdam(model.parameters(), lr="0.5/sqrt(t)", betas=(0.9, "1 - 0.9/t^0.5")), world, workers=4
 )
-trace = Trace(Path(sys.argv[1]) if world.rank == 0 and len(sys.argv) > 1 else None)
+trace = hvd_adam.Trace(Path(sys.argv[1]) if world.rank == 0 and len(sys.argv) > 1 else None)
 for step in range(1, 101):
     for worker in optimizer.workers(step):
         chosen = sampler.indices(step, worker)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from hvd_adam.optim.averaging import DistributedOptimizer, Outcome
     from hvd_adam.optim.generic_adam import GenericAdam
     from hvd_adam.tasks.samplers import Sampler
+    from hvd_adam.training.trace import Trace
 
 __version__ = "0.1.0"
 
@@ -20,9 +21,10 @@ _HOMES = {
     "Outcome": "hvd_adam.optim.averaging",
     "GenericAdam": "hvd_adam.optim.generic_adam",
     "Sampler": "hvd_adam.tasks.samplers",
+    "Trace": "hvd_adam.training.trace",
 }
 
-__all__ = ["DistributedOptimizer", "GenericAdam", "Outcome", "Sampler", "World", "__version__", "init"]
+__all__ = ["DistributedOptimizer", "GenericAdam", "Outcome", "Sampler", "Trace", "World", "__version__", "init"]
 
 
 def __getattr__(name: str) -> Any:

@@ -19,7 +19,7 @@ from hvd_adam.training.batches import autocast, batches
 from hvd_adam.training.launch_facts import agree_before_step_1
 from hvd_adam.training.preparation import Parts, average, check_task, prepare, set_threads
 from hvd_adam.training.rundir import open_run, write_json
-from hvd_adam.training.trace import SCHEMA, Trace
+from hvd_adam.training.trace import Trace
 
 MARKS = (0.5, 0.9)  # shares of the seconds at which the run stops to measure curvature; it ends at the last
 PATIENCE = 3.0  # times the seconds that were asked for, at most
@@ -105,7 +105,8 @@ class _Run:
         self.config, self.world, self.parts, self.seconds, self.say = config, world, parts, seconds, say
         self.optimizer = average(config, world, parts)
         self.meter = CurvatureMeter(config, world, parts, self.optimizer)
-        self.trace = Trace(path / "trace.jsonl" if world.rank == 0 else None)
+        file = path / "trace.jsonl" if world.rank == 0 else None
+        self.trace = Trace(file, probe=True, steps=parts.steps, config=to_plain(config))
         self.started = time.perf_counter()
         self.measured = Measured(
             config=to_plain(config),
@@ -119,7 +120,6 @@ class _Run:
 
     def go(self) -> Measured:
         """Steps until time or the config's steps are over, with the curvature at three points."""
-        self.trace.write("start", schema=SCHEMA, probe=True, steps=self.parts.steps, config=to_plain(self.config))
         try:
             step = 0
             self._curvature(step)

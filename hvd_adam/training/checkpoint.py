@@ -23,7 +23,7 @@ from hvd_adam.comm.protocol import World
 from hvd_adam.config import RunConfig, identity
 from hvd_adam.errors import ConfigError, RunError
 from hvd_adam.optim.agreement import agree
-from hvd_adam.training.rundir import refuse_foreign
+from hvd_adam.training.rundir import from_root, refuse_foreign
 
 SCHEMA = 1
 KEPT = 2
@@ -80,16 +80,14 @@ def load_newest(world: World, folder: Path, config: RunConfig) -> dict[str, Any]
         ConfigError: it belongs to another config; the keys that differ are named.
         RunError: the folder cannot be read, none in it can be used, or a rank does not see the file.
     """
-    content, chosen = None, ("", "")
-    refusal: list[str] = []
-    if world.rank == 0:
-        try:
-            content, chosen = _newest(folder)
-        except RunError as error:
-            refusal = [error.found, error.why, error.cure]
-    name, digest, *refusal = json.loads(world.allgather_bytes(json.dumps([*chosen, *refusal]).encode())[0])
-    if refusal:
-        raise RunError(*refusal)
+    content: dict[str, Any] | None = None
+
+    def choose() -> tuple[str, str]:
+        nonlocal content
+        content, chosen = _newest(folder)
+        return chosen
+
+    name, digest = from_root(world, choose)
     if world.rank and name:
         content = _wait_for(folder / name, digest)
     agree(world, {"the newest checkpoint": content["step"] if content else 0})

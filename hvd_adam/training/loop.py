@@ -34,7 +34,7 @@ from hvd_adam.training.preparation import (
 )
 from hvd_adam.training.progress import Follow
 from hvd_adam.training.run_lock import held
-from hvd_adam.training.rundir import finished, open_run, save_weights, write_environment, write_json
+from hvd_adam.training.rundir import finished, from_root, open_run, save_weights, write_environment, write_json
 from hvd_adam.training.trace import SCHEMA, Trace, cut_back
 
 PHASES = ("data", "forward", "backward", "wait", "step")
@@ -145,10 +145,12 @@ class _Trainer:
                 self._steps(evaluations)
             self.result.status, self.result.ended_by = self._ending()
         except BaseException:
-            self._close("interrupted" if self.result.status == "running" else self.result.status)
+            status = "interrupted" if self.result.status == "running" else self.result.status
+            self.heart.stop(status)
+            self._close(status)
             raise
-        self._close(self.result.status)
-        self.world.barrier()
+        self.heart.stop(self.result.status)
+        from_root(self.world, lambda: self._close(self.result.status))
         return self.result
 
     def _steps(self, evaluations: set[int]) -> None:
@@ -322,23 +324,22 @@ class _Trainer:
 
     def _open_trace(self) -> Trace:
         facts = launch_facts(self.world, self.config)
-        if self.world.rank:
-            return Trace(None)
-        write_environment(self.path, {**facts, "resumed_from": self.start})
-        kept = cut_back(self.path / "trace.jsonl", self.start, evaluated=not self.due)
-        trace = Trace(self.path / "trace.jsonl")
-        if not kept:
-            trace.write(
-                "start",
-                schema=SCHEMA,
-                steps=self.steps,
-                target=self.task.target,
-                train_size=self.task.train_size,
-                test_size=self.task.test_size,
-                test_measured=self.config.evaluate.test or self.task.test_size,
-                **facts,
-            )
-        return trace
+        file = self.path / "trace.jsonl"
+
+        def make_room() -> None:
+            cut_back(file, self.start, evaluated=not self.due)
+            write_environment(self.path, {**facts, "resumed_from": self.start})
+
+        from_root(self.world, make_room)
+        return Trace(
+            None if self.world.rank else file,
+            steps=self.steps,
+            target=self.task.target,
+            train_size=self.task.train_size,
+            test_size=self.task.test_size,
+            test_measured=self.config.evaluate.test or self.task.test_size,
+            **facts,
+        )
 
     def _announce(self) -> None:
         if self.say:
@@ -359,15 +360,28 @@ class _Trainer:
                 self.say(f"goes on from the checkpoint of step {self.start}")
 
     def _close(self, status: str) -> None:
-        self.heart.stop(status)
-        if self.writer:
-            self.writer.finish()
-        self.trace.write("end", step=self.result.step, status=status)
-        self.trace.close()
-        if self.world.rank:
+        """Rank 0 writes what came of the run. What the disk does not take makes it a failed one, to be resumed."""
+        if self.writer is None:
             return
+        self.writer.finish()
+        refusal: RunError | None = None
+        for write in (self._write_weights, self._end_trace, self._write_result):
+            try:
+                write("failed" if refusal else status)
+            except RunError as error:
+                refusal = refusal or error
+        if refusal:
+            raise refusal
+
+    def _write_weights(self, status: str) -> None:
         if status == "done":
             save_weights(self.path, self.model)
+
+    def _end_trace(self, status: str) -> None:
+        self.trace.write("end", step=self.result.step, status=status)
+        self.trace.close()
+
+    def _write_result(self, status: str) -> None:
         left_out = ("path", "in_a_row", "evaluations")
         facts = {name: value for name, value in vars(self.result).items() if name not in left_out}
         facts["status"] = status

@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,24 +35,33 @@ def open_run(world: World, config: RunConfig, asked: str | None, resume: bool) -
         ConfigError: it exists, and `resume` was not asked for; or it belongs to another config.
         RunError: it cannot be written.
     """
+    return Path(from_root(world, lambda: str(_find(config, asked, resume))))
+
+
+def from_root(world: World, decide: Callable[[], Any]) -> Any:
+    """What `decide` gives on rank 0, as JSON carries it, on all ranks; where it raises, all ranks raise alike.
+
+    Raises:
+        ConfigError, RunError: what rank 0 raised.
+    """
     answer: dict[str, Any] = {}
     if world.rank == 0:
         try:
-            answer["path"] = str(_find(config, asked, resume))
+            answer["value"] = decide()
         except HvdAdamError as error:
-            answer = {"error": [error.found, error.why, error.cure], "code": error.exit_code}
+            answer = {"error": error.args, "code": error.exit_code}
     answer = json.loads(world.allgather_bytes(json.dumps(answer).encode())[0])
     if "error" in answer:
         raise (ConfigError if answer["code"] == 2 else RunError)(*answer["error"])
-    return Path(answer["path"])
+    return answer["value"]
 
 
 def _find(config: RunConfig, asked: str | None, resume: bool) -> Path:
     try:
         path = Path(asked) if asked is not None else _own(config, resume)
-        if path.is_dir() and any(path.iterdir()):
-            _check_can_go_on(path, config, resume)
         path.mkdir(parents=True, exist_ok=True)
+        if any(path.iterdir()):
+            _check_can_go_on(path, config, resume)
         write_whole(path / "config.yaml", config.to_yaml())
         return path
     except OSError as error:
@@ -66,7 +77,14 @@ def _own(config: RunConfig, resume: bool) -> Path:
     taken = sorted(base.glob(f"{config.identity()}-*"), key=_number)
     if resume and taken:
         return taken[-1]
-    return base / f"{config.identity()}-{_number(taken[-1]) + 1 if taken else 1}"
+    base.mkdir(parents=True, exist_ok=True)
+    number = _number(taken[-1]) if taken else 0
+    while True:
+        number += 1
+        path = base / f"{config.identity()}-{number}"
+        with suppress(FileExistsError):  # another call has just taken it
+            path.mkdir()
+            return path
 
 
 def _number(path: Path) -> int:
@@ -112,13 +130,10 @@ def _knows_horizon(config: RunConfig) -> bool:
 
 
 def finished(path: Path, steps: int, made: type[Made]) -> Made | None:
-    """The result of a run that has nothing left to do, else None."""
-    try:
-        facts = json.loads((path / FINISHED).read_text())
-    except (OSError, ValueError):
-        return None
-    ended_early = facts.get("ended_by") in ("target", "time")
-    if facts.get("status") != "done" or (facts.get("step", 0) < steps and not ended_early):
+    """The result of a run that has nothing left to do, else None: so too where it cannot be read as one."""
+    facts = _mapping(path / FINISHED)
+    step, ended_early = facts.get("step", 0), facts.get("ended_by") in ("target", "time")
+    if facts.get("status") != "done" or not isinstance(step, int) or (step < steps and not ended_early):
         return None
     known = made.__dataclass_fields__  # type: ignore[attr-defined]
     values = {key: _number_again(value) for key, value in facts.items() if key in known}
@@ -126,25 +141,61 @@ def finished(path: Path, steps: int, made: type[Made]) -> Made | None:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes a small file whole or not at all; nan and inf as text, as in the trace."""
-    write_whole(path, json.dumps(plain(content), indent=1, allow_nan=False) + "\n")
+    """Writes a small file whole or not at all; nan and inf as text, as in the trace.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    with written(path):
+        write_whole(path, json.dumps(plain(content), indent=1, allow_nan=False) + "\n")
+
+
+@contextmanager
+def written(path: Path) -> Iterator[None]:
+    """Inside, a file of the run is written.
+
+    Raises:
+        RunError: it cannot be.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # torch has a RuntimeError for a full disk
+        raise RunError(
+            f"{path}",
+            f"it cannot be written: {getattr(error, 'strerror', None) or str(error).splitlines()[0]}",
+            "free the disk or open the folder, and add --resume",
+        ) from error
 
 
 def write_environment(path: Path, launch: dict[str, Any]) -> None:
     """Adds a launch to environment.json."""
     file = path / "environment.json"
+    launches = _mapping(file).get("launches")
+    write_json(file, {"launches": [*(launches if isinstance(launches, list) else []), launch]})
+
+
+def _mapping(file: Path) -> dict[str, Any]:
+    """What a small file says; nothing where it is missing or damaged."""
     try:
-        launches = json.loads(file.read_text())["launches"]
-    except (OSError, ValueError, KeyError):
-        launches = []
-    write_json(file, {"launches": [*launches, launch]})
+        found = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def save_weights(path: Path, model: torch.nn.Module) -> None:
-    """model.pt: a state_dict on the CPU that torch.load(weights_only=True) reads."""
+    """model.pt: a state_dict on the CPU that torch.load(weights_only=True) reads.
+
+    Raises:
+        RunError: it cannot be written.
+    """
     fresh = path / f".model.{os.getpid()}.new"
-    torch.save({name: value.detach().cpu() for name, value in model.state_dict().items()}, fresh)
-    fresh.replace(path / "model.pt")
+    with written(path / "model.pt"):
+        try:
+            torch.save({name: value.detach().cpu() for name, value in model.state_dict().items()}, fresh)
+            fresh.replace(path / "model.pt")
+        finally:
+            fresh.unlink(missing_ok=True)
 
 
 def plain(value: Any) -> Any:

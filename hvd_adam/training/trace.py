@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from hvd_adam.errors import RunError
-from hvd_adam.training.rundir import plain
+from hvd_adam.files import write_whole
+from hvd_adam.training.rundir import plain, written
 
 SCHEMA = 1
 KEPT_BYTES = 1 << 26  # of lines that a full disk does not take
@@ -27,13 +28,18 @@ class Trace:
     """Writes lines whole: what is on disk can be read at any moment. `path` None writes nothing.
 
     A full disk does not end the training: lines are kept in memory, and written once there is room.
+
+    Args:
+        facts: what the first line says beside the schema's version; a file that has lines keeps its own.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, **facts: Any) -> None:
         self._path = path
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666) if path else None
         self._left = b""  # what the disk has not taken yet
         self._complained = False
+        if self._file is not None and os.fstat(self._file).st_size == 0:
+            self.write("start", schema=SCHEMA, **facts)
 
     def write(self, kind: str, **values: Any) -> None:
         """Appends one line, by one system call where the disk takes it.
@@ -105,16 +111,26 @@ def cut_back(path: Path, step: int, evaluated: bool = True) -> int:
     """Removes what lies after `step`, so that a resumed run writes no step twice; returns the lines kept.
 
     At step 0 nothing is kept: the run starts afresh. Without `evaluated` this step's evaluation is removed too.
+
+    Raises:
+        RunError: a line that is to be kept is none of a trace, or the file cannot be read or written.
     """
-    if not path.exists():
-        return 0
 
     def stays(line: dict[str, Any]) -> bool:
         at = line.get("step", 0)
         return line["kind"] != "end" and (at < step or (at == step and (evaluated or line["kind"] != "eval")))
 
-    kept = [line for line in read(path) if stays(line)] if step else []
-    fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
-    fresh.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-    fresh.replace(path)
+    try:
+        kept = [line for line in read(path) if stays(line)] if step else []
+    except FileNotFoundError:
+        return 0
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise RunError(
+            f"trace {path}: a line of it is damaged",
+            f"the resumed run keeps the lines up to step {step}, and cannot read them ({error!r})",
+            "put a whole copy there, or move the file away: the trace then begins with the next step",
+        ) from error
+    with written(path):
+        if path.exists():
+            write_whole(path, "".join(json.dumps(line) + "\n" for line in kept))
     return len(kept)

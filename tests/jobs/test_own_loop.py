@@ -19,6 +19,8 @@ def test_a_plain_loop_learns_the_same_on_one_rank_and_on_two(tmp_path: Path) -> 
             [*command, str(TREE / "examples" / "own_loop.py"), str(trace)], capture_output=True, text=True, timeout=90
         )
         assert done.returncode == 0, done.stderr
-        losses.append([json.loads(line)["loss"] for line in trace.read_text().splitlines()])
+        first, *steps = map(json.loads, trace.read_text().splitlines())
+        assert (first["kind"], first["schema"]) == ("start", 1)
+        losses.append([line["loss"] for line in steps])
     assert len(losses[0]) == 100 and losses[0][-1] < 1e-3 * losses[0][0]
     assert max(abs(a - b) for a, b in zip(*losses, strict=True)) < 1e-4

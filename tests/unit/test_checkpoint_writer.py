@@ -126,6 +126,7 @@ def test_the_lines_that_a_full_disk_refuses_come_later_and_in_order(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     trace, write = Trace(tmp_path / "trace.jsonl"), os.write
+    (tmp_path / "trace.jsonl").write_text("")  # the first line is of no matter here
     trace.write("step", step=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "write", lambda file, data: write(file, data[:9]) if file > 2 else write(file, data))
@@ -184,7 +185,7 @@ class LateWorld(SoloWorld):
 
     def __init__(self, chosen: tuple[str, str]) -> None:
         super().__init__()
-        self.answers = [json.dumps(chosen).encode()]
+        self.answers = [json.dumps({"value": chosen}).encode()]
 
     def allgather_bytes(self, data: bytes) -> list[bytes]:
         return [self.answers.pop()] if self.answers else [data]

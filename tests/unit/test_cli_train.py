@@ -191,6 +191,69 @@ def test_another_config_cannot_go_on_in_a_run_s_folder(
     assert "seed 0 there, 5 here" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        ("result.json", "[]"),
+        ("result.json", '{"status": "done", "step": "x"}'),
+        ("environment.json", "[]"),
+        ("environment.json", '{"launches": 3}'),
+    ],
+)
+def test_a_damaged_small_file_of_a_run_is_written_anew(
+    config: Path, monkeypatch: pytest.MonkeyPatch, file: str, damage: str
+) -> None:
+    assert call(monkeypatch, "train", config, "--run", "r") == 0
+    Path("r", file).write_text(damage)
+    assert call(monkeypatch, "train", config, "steps=7", "--run", "r", "--resume") == 0
+    assert json.loads(Path("r/result.json").read_text())["step"] == 7
+    assert json.loads(Path("r/environment.json").read_text())["launches"][-1]["resumed_from"] == 6
+
+
+def test_a_damaged_trace_is_said_and_moved_away_it_begins_anew(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "train", config, "--run", "r") == 0
+    Path("r/trace.jsonl").write_text("rot\n")
+    capsys.readouterr()
+    assert call(monkeypatch, "train", config, "steps=7", "--run", "r", "--resume") == 1
+    said = capsys.readouterr().err
+    assert "trace r/trace.jsonl: a line of it is damaged" in said and "Traceback" not in said
+    Path("r/trace.jsonl").rename("away")
+    assert call(monkeypatch, "train", config, "steps=7", "--run", "r", "--resume") == 0
+    assert [line.get("step") for line in read(Path("r/trace.jsonl"))] == [None, 7, 7, 7]
+
+
+def test_a_disk_that_is_full_at_the_end_makes_a_failed_run_that_resume_finishes(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save = torch.save
+
+    def refuse(content: object, where: object) -> None:
+        save(content, where)
+        if isinstance(where, Path):  # the weights; a checkpoint is made in memory
+            raise RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", refuse)
+        assert call(patch, "train", config, "--run", "r") == 1
+    said = capsys.readouterr().err
+    assert "r/model.pt.\n  It cannot be written" in said and "add --resume" in said and "Traceback" not in said
+    assert json.loads(Path("r/result.json").read_text())["status"] == "failed"
+    assert read(Path("r/trace.jsonl"))[-1]["status"] == "failed"
+    assert not list(Path("r").glob(".*.new")) and not Path("r/model.pt").exists()
+    assert call(monkeypatch, "train", config, "--run", "r", "--resume") == 0
+    assert json.loads(Path("r/result.json").read_text())["status"] == "done" and Path("r/model.pt").exists()
+
+
+def test_a_folder_that_another_call_has_just_taken_is_left_to_it(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert call(monkeypatch, "train", config) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "glob", lambda self, pattern: iter(()))  # as seen before the other call made its own
+        assert call(patch, "train", config) == 0
+    assert sorted(path.name[-2:] for path in Path("runs/tiny").iterdir()) == ["-1", "-2"]
+
+
 def test_a_checkpoint_of_a_model_of_another_shape_is_refused(
     config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
+from hvd_adam.errors import RunError
 from hvd_adam.training.trace import Trace, cut_back, read
 
 
 def trace_of(path: Path, steps: int) -> None:
     trace = Trace(path)
-    trace.write("start", schema=1)
     for step in range(1, steps + 1):
         trace.write("step", step=step, loss=1.0 / step)
     trace.write("end", step=steps, status="stopped")
@@ -20,7 +22,7 @@ def trace_of(path: Path, steps: int) -> None:
 def test_numbers_that_are_not_finite_are_text_in_valid_json(tmp_path: Path) -> None:
     trace = Trace(tmp_path / "t")
     trace.write("step", step=1, loss=float("nan"), deep={"a": float("inf"), "b": [float("-inf"), 1.0]})
-    line = (tmp_path / "t").read_text()
+    line = (tmp_path / "t").read_text().splitlines()[-1]
     found = json.loads(line, parse_constant=lambda name: 1 / 0)  # NaN and Infinity are not JSON
     assert found == {"kind": "step", "step": 1, "loss": "nan", "deep": {"a": "inf", "b": ["-inf", 1.0]}}
 
@@ -29,7 +31,7 @@ def test_each_line_is_on_disk_when_write_returns(tmp_path: Path) -> None:
     trace = Trace(tmp_path / "t")
     for step in range(3):
         trace.write("step", step=step)
-        assert len(read(tmp_path / "t")) == step + 1
+        assert [line.get("step") for line in read(tmp_path / "t")] == [None, *range(step + 1)]
 
 
 def test_a_last_line_cut_short_is_left_out(tmp_path: Path) -> None:
@@ -43,6 +45,26 @@ def test_cutting_back_keeps_what_the_checkpoint_knows(tmp_path: Path) -> None:
     trace_of(tmp_path / "t", 10)
     assert cut_back(tmp_path / "t", 4) == 5
     assert [line.get("step") for line in read(tmp_path / "t")] == [None, 1, 2, 3, 4]
+
+
+def test_the_first_line_says_the_schema_and_is_written_once(tmp_path: Path) -> None:
+    Trace(tmp_path / "t", target="loss").close()
+    again = Trace(tmp_path / "t", target="accuracy")
+    again.write("step", step=1)
+    assert read(tmp_path / "t") == [{"kind": "start", "schema": 1, "target": "loss"}, {"kind": "step", "step": 1}]
+
+
+@pytest.mark.parametrize(
+    "damage", ["rot", '{"kind": "step", "st', "3", "[]", '{"step": 2}', '{"kind": "step", "step": []}']
+)
+def test_a_damaged_line_is_said_and_the_trace_stays_as_it_is(tmp_path: Path, damage: str) -> None:
+    trace_of(tmp_path / "t", 3)
+    first, _, *rest = (tmp_path / "t").read_text().splitlines()
+    (tmp_path / "t").write_text("\n".join([first, damage, *rest]) + "\n")
+    before = (tmp_path / "t").read_bytes()
+    with pytest.raises(RunError, match="a line of it is damaged"):
+        cut_back(tmp_path / "t", 2)
+    assert (tmp_path / "t").read_bytes() == before
 
 
 def test_without_a_checkpoint_the_trace_starts_afresh(tmp_path: Path) -> None:
