@@ -9,11 +9,13 @@ import difflib
 import importlib
 import inspect
 import sys
+import sysconfig
+import traceback
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from hvd_adam.errors import ConfigError
+from hvd_adam.errors import ConfigError, HvdAdamError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,7 +73,7 @@ def get(name: str, **options: Any) -> Task:
 
     Raises:
         ConfigError: no such task, no such option, a value out of its range, or a class of yours that
-            lacks a member.
+            lacks a member; what your module raises while it is imported, or its class while it is made.
     """
     address = OURS.get(name, name)
     if ":" not in address:
@@ -91,7 +93,17 @@ def get(name: str, **options: Any) -> Task:
             "add it; docs/tasks.md says what each must do",
         )
     _check_options(name, found, options)
-    return found(**options)
+    try:
+        return found(**options)
+    except HvdAdamError:
+        raise
+    except Exception as error:
+        given = ", ".join(f"{option}: {value!r}" for option, value in options.items())
+        raise ConfigError(
+            f"task: {name}",
+            f"it cannot be made with {given or 'no options'}: {_said(error)}",
+            "correct the options beside the name, or that line",
+        ) from error
 
 
 def _imported(name: str, address: str) -> Any:
@@ -106,6 +118,16 @@ def _imported(name: str, address: str) -> Any:
             f"it cannot be imported: {error}",
             f"modules are looked for in {Path.cwd()} and on PYTHONPATH: correct the name or the path",
         ) from error
+    except Exception as error:
+        raise ConfigError(f"task: {name}", f"it cannot be imported: {_said(error)}", "correct that line") from error
+
+
+def _said(error: Exception) -> str:
+    """The exception, and the last line on its way that is no library's."""
+    frames = traceback.extract_tb(error.__traceback__)
+    libraries = ("<", *(sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "platlib")))
+    place = next((frame for frame in reversed(frames) if not frame.filename.startswith(libraries)), frames[-1])
+    return f"{type(error).__name__}: {error} ({place.filename}, line {place.lineno})"
 
 
 def _check_options(name: str, found: Any, options: dict[str, Any]) -> None:

@@ -64,9 +64,8 @@ def prepare(config: RunConfig, task: Task, device: torch.device = CPU) -> Parts:
 
     Raises:
         DataError: data missing or damaged.
-        ConfigError: what only the data can tell: a batch larger than an epoch, more test samples than there are, a
-            schedule that leaves
-            its domain before the last step.
+        ConfigError: what only the data can tell: a batch larger than an epoch, more test samples than there are,
+            or none, a schedule that leaves its domain before the last step.
         ConditionError: condition: require, and it is not shown to hold.
     """
     task.prepare(_data_root(config))
@@ -88,6 +87,12 @@ def prepare(config: RunConfig, task: Task, device: torch.device = CPU) -> Parts:
 
 
 def _check_test_share(config: RunConfig, task: Task) -> None:
+    if task.test_size < 1:
+        raise ConfigError(
+            f"task: {config.task.name} with test_size {task.test_size}",
+            "an evaluation is the mean over test samples, and there are none",
+            "let the task's prepare set some aside",
+        )
     wanted = config.evaluate.test
     if wanted is not None and wanted > task.test_size:
         raise ConfigError(

@@ -69,6 +69,11 @@ def test_what_all_ranks_find_is_said_once(override: str, code: int, expected: st
     assert not (tmp_path / "r").exists()  # the corrected command can name it again
 
 
+def test_a_task_that_raises_while_it_is_imported_is_said_once_with_its_place(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("import os\nplace = os.environ['NO_SUCH_NAME']\n")
+    refused(job(tmp_path, *TRAIN, "task=mine:Mine", "--run", "r"), 2, "KeyError: 'NO_SUCH_NAME' (", "mine.py, line 2)")
+
+
 def test_a_nan_on_one_rank_is_skipped_on_all_and_ends_the_run_after_k_in_a_row(tmp_path: Path) -> None:
     (tmp_path / "nan_task.py").write_text(NAN_TASK)
     done = job(tmp_path, *TRAIN, "task=nan_task:Nan", "skip_nonfinite.stop_after=3", "--run", "r")

@@ -183,6 +183,44 @@ def test_a_folder_that_may_not_be_opened_is_said_with_its_reason(
     assert found.err.count("hvd-adam:") == (words != ["doctor"])
 
 
+OWN_TASK = """
+from hvd_adam.tasks.digits import Digits
+class Mine(Digits):
+    def __init__(self, k=2):
+        self.share = 1 / k
+        Digits.__init__(self)
+    def prepare(self, root):
+        Digits.prepare(self, root)
+        self.test_size = 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "task", "expected"),
+    [
+        ("import os\nplace = {}['x']", "mine:Mine", "It cannot be imported: KeyError: 'x' ({folder}/mine.py, line 2)"),
+        ("import json\njson.loads(3)", "mine:Mine", "not int ({folder}/mine.py, line 2)"),  # and no line of json's
+        (OWN_TASK, "{{name: 'mine:Mine', k: 0}}", "with k: 0: ZeroDivisionError: division by zero ({folder}/mine.py, "),
+        (OWN_TASK, "mine:Mine", "task: mine:Mine with test_size 0.\n  An evaluation is the mean over test samples"),
+    ],
+)
+def test_what_a_task_of_one_s_own_does_wrong_is_said_with_its_place(
+    config: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    source: str,
+    task: str,
+    expected: str,
+) -> None:
+    Path("mine.py").write_text(source)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    monkeypatch.syspath_prepend(str(config.parent))
+    assert call(monkeypatch, "train", config, f"task={task.format()}") == 2
+    said = capsys.readouterr().err
+    assert expected.format(folder=config.parent) in said and "Traceback" not in said
+    assert not Path("runs").exists()
+
+
 def test_another_config_cannot_go_on_in_a_run_s_folder(
     config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
