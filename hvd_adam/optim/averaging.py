@@ -25,6 +25,7 @@ from hvd_adam.comm.protocol import World
 from hvd_adam.errors import RunError
 from hvd_adam.optim.agreement import refuse_drift, share_from_root
 from hvd_adam.optim.buckets import LOSS, PRESENCE, SAMPLES, SQUARES, STOP, Bucket, lay_out
+from hvd_adam.optim.mean import divide, dividing, divisor_for, norm_of_sums
 from hvd_adam.optim.module_buffers import ModuleBuffers
 from hvd_adam.optim.options import check_options, check_parameters, check_sizes
 from hvd_adam.optim.outcome import Outcome
@@ -192,14 +193,15 @@ class DistributedOptimizer:
             self._arrive(bucket, handle)
         waited = time.perf_counter() - started
         riders = self._layout.riders.tolist()
-        norm, skipped = self._finish_gradients(riders)
+        norm, skipped, divisor = self._finish_gradients(riders)
         squares = riders[SQUARES] / self.worker_count if self._measured else None
         if skipped:
             self._buffers.rewind()
         else:
             means = self._layout.riders[PRESENCE + len(self._parameters) :]
             self._buffers.take_mean(means, self.worker_count, self.accumulation)
-            self.optimizer.step() if self._scaler is None else self._scaler.step(self.optimizer)
+            with dividing(self.optimizer, divisor):
+                self.optimizer.step() if self._scaler is None else self._scaler.step(self.optimizer)
             self._steps_taken += 1
         if self._scaler is not None:
             self._scaler.update()
@@ -378,30 +380,31 @@ class DistributedOptimizer:
         if self._wire and bucket.views:
             self._wire.unpack(bucket, self.worker_count * self.accumulation)
 
-    def _finish_gradients(self, riders: list[float]) -> tuple[float, bool]:
-        """Sum to mean, clip, and hand the gradients to the optimizer; returns their norm, and whether to skip."""
-        gradients = []
-        share = 1.0 / (self.worker_count * self.accumulation)
-        for bucket in self._layout.buckets:
-            for number in bucket.views:
-                if riders[PRESENCE + number] > 0:
-                    gradients.append(number)
-            if bucket.views:
-                torch._foreach_mul_(list(bucket.views.values()), share)
-        if self._scaler is not None:
-            self._hand_over(set(gradients))
-            self._scaler.unscale_(self.optimizer)
-        views = [self._layout.bucket_of[n].views[n] for n in gradients]
-        squares = torch.stack(torch._foreach_norm(views)).double().square().sum() if views else torch.zeros(())
-        norm = float(squares.sqrt())
+    def _finish_gradients(self, riders: list[float]) -> tuple[float, bool, Tensor | None]:
+        """Sum to mean, clip, and hand the gradients to the optimizer.
+
+        Returns the mean's norm, whether to skip, and what the optimizer's step has yet to divide by.
+        """
+        present = {n for n in range(len(self._parameters)) if riders[PRESENCE + n] > 0}
+        parts = self.worker_count * self.accumulation
         must_skip = self.skip_nonfinite or self._wire is not None or self._scaler is not None
+        if self._scaler is not None:
+            divide(self._layout, parts)
+            parts = 1
+            self._hand_over(present)
+            self._scaler.unscale_(self.optimizer)
+        norm = norm_of_sums(self._layout) / parts
         skipped = must_skip and not math.isfinite(norm)
         if self._wire:
             self._wire.learn(overflowed=skipped)
         if self.clip_norm is not None and not skipped and norm > self.clip_norm:
-            torch._foreach_mul_(views, self.clip_norm / norm)
-        self._hand_over(set(gradients))
-        return norm, skipped
+            divide(self._layout, parts * norm / self.clip_norm)
+            parts = 1
+        divisor = divisor_for(self.optimizer, self._parameters, parts)
+        if divisor is None:
+            divide(self._layout, parts)
+        self._hand_over(present)
+        return norm, skipped, divisor
 
     def _hand_over(self, present: set[int]) -> None:
         """Makes the averaged gradients the parameters' own; those that are missing everywhere stay so."""

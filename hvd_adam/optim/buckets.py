@@ -10,6 +10,7 @@ gradient, floating buffers.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 
@@ -29,6 +30,11 @@ class Bucket:
     index: int
     flat: torch.Tensor
     views: dict[int, torch.Tensor] = field(default_factory=dict)
+
+    @cached_property
+    def gradients(self) -> torch.Tensor:
+        """The part of `flat` that the views make up; without riders and padding."""
+        return self.flat[: sum(view.numel() for view in self.views.values())]
 
 
 @dataclass(eq=False)

@@ -261,3 +261,25 @@ def test_the_noise_scale_of_one_worker_is_refused(world: World) -> None:
             DistributedOptimizer(torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0), world, noise_every=1)
     else:
         DistributedOptimizer(torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0), world, noise_every=1)
+
+
+@pytest.mark.parametrize("kind", [GenericAdam, torch.optim.SGD, torch.optim.AdamW])
+@pytest.mark.parametrize("watched", [False, True])
+def test_gradients_hold_the_mean_however_it_is_divided(world: World, kind: Any, watched: bool) -> None:
+    """A fused step divides on its way; one that is watched by a hook finds the mean there before it begins."""
+    weight = nn.Parameter(torch.zeros(5))
+    seen: list[float] = []
+    optimizer = kind([weight], lr=1.0) if kind is GenericAdam else kind([weight], lr=1.0, fused=True)
+    if watched:
+        optimizer.register_step_pre_hook(
+            lambda inner, *_: seen.append(inner.param_groups[0]["params"][0].grad[0].item())
+        )
+    averaged = DistributedOptimizer(optimizer, world, workers=2 * world.size, clip_norm=100.0)
+    for worker in averaged.workers(1):
+        (weight * (worker + 1)).sum().backward()
+    outcome = averaged.step()
+    mean = (2 * world.size + 1) / 2
+    assert weight.grad is not None and weight.grad.tolist() == [mean] * 5
+    assert outcome.grad_norm == pytest.approx(mean * 5**0.5)
+    assert seen == [mean] * watched
+    assert not hasattr(optimizer, "grad_scale")
