@@ -1,7 +1,7 @@
 """Every command of the README runs as it is written, in a folder that looks like a clone.
 
-`make test` would run itself, so the two first lines are only planned (`make -n`); tests/parallel runs whole elsewhere
-in the suite, so here it is cut to a few tests by an environment variable, not by another command.
+`make test` would run itself, so it is only planned (`make -n`); tests/parallel runs whole elsewhere in the suite, so
+here it is cut to a few tests by an environment variable, not by another command.
 """
 
 from __future__ import annotations
@@ -71,6 +71,16 @@ def test_a_make_line_names_targets_that_there_are(command: str) -> None:
     words = command.split("#")[0].split()
     done = subprocess.run([words[0], "-n", *words[1:]], cwd=TREE, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(not (TREE / ".venv/setup.json").is_file(), reason="without a set-up make demo would make one first")
+def test_make_demo_ends_with_its_report(clone: Path) -> None:
+    done = shell("make demo", clone)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Linear up to 8 workers" in done.stdout
+    assert done.stdout.endswith("the report is in runs/digits/report.html\n")
+    assert len(list((clone / "runs/digits").rglob("result.json"))) == 20
+    assert (clone / "runs/digits/report.html").is_file()
 
 
 @pytest.mark.parametrize("command", [line for line in COMMANDS if not line.startswith("make ")])
