@@ -50,7 +50,7 @@ def shell(command: str, clone: Path) -> subprocess.CompletedProcess[str]:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=400,  # a guard against a hang, not a claim
+        timeout=1200,  # a guard against a hang, not a claim
     )
 
 

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from hvd_adam.comm import mpi_home
-
 TREE = Path(__file__).resolve().parents[2]
 BARE = {"PATH": "/usr/bin:/bin", "HOME": os.environ.get("HOME", "/"), "OMP_NUM_THREADS": "1"}
 
@@ -37,12 +35,6 @@ def test_an_engine_opens_without_a_launcher_and_without_an_activated_environment
     code = f"import hvd_adam; w = hvd_adam.init({engine!r}); print(w.engine, w.rank, w.size); w.close()"
     done = python("-c", code)
     assert (done.returncode, done.stdout) == (0, f"{engine} 0 1\n"), done.stderr
-
-
-def test_a_place_that_the_user_has_named_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPAL_PREFIX", "/opt/theirs")
-    mpi_home.name_mpi_home()
-    assert os.environ["OPAL_PREFIX"] == "/opt/theirs"
 
 
 @pytest.mark.parametrize(
@@ -82,12 +74,3 @@ def test_srun_without_a_common_pmi_is_refused_with_the_flag_to_give(tmp_path: Pa
     assert done.returncode == 1
     assert "srun was asked for 4 ranks, and this rank sees a job of 1" in done.stderr
     assert "srun --mpi=pmix" in done.stderr and "Traceback" not in done.stderr
-
-
-@pytest.mark.parametrize(("theirs", "found"), [({}, "1"), ({"OMPI_MCA_mpi_yield_when_idle": "0"}, "0")])
-def test_open_mpi_is_told_to_yield_while_idle_unless_the_user_has_said(
-    theirs: dict[str, str], found: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(mpi_home.os, "environ", theirs)
-    mpi_home.yield_while_idle()
-    assert theirs["OMPI_MCA_mpi_yield_when_idle"] == found
