@@ -26,9 +26,11 @@ from hvd_adam.study.goodness import goodness
 from hvd_adam.study.hyperbola import hyperbolas
 from hvd_adam.study.linearity import linear_up_tos, lines_fit
 from hvd_adam.study.passage import Passage
+from hvd_adam.study.picks import linearity_with_picks
 from hvd_adam.study.sample import sample
-from hvd_adam.study.slope import slopes, weights
-from tests.campaign.simulator import Kind, Run, Simulated, studies, twins
+from hvd_adam.study.slope import slope, slopes, weights
+from hvd_adam.study.tuning import pick, repeated
+from tests.campaign.simulator import Kind, Run, Simulated, studies, tuned, twins
 
 SEEDS = (3, 5, 10)
 STUDIES, SEED, CHUNK = 4000, 2026, 250
@@ -107,6 +109,23 @@ def judge_picks(kind: Kind, seen: Seen, _: list[Simulated]) -> dict[str, list[bo
     }
 
 
+def judge_tuned(kind: Kind, count: int, seed: int) -> dict[str, list[bool]]:
+    """Slope and range of studies that pick their learning rates, as the report makes them: with and without picks."""
+    result: dict[str, list[bool]] = {"slope": [], "if conditional": [], "off by > 1": [], "range": []}
+    for made in tuned(kind, count, seed):
+        added, study = {}, []
+        for batch, trials in made.trials.items():
+            seen = {rate: passages(runs) for rate, runs in trials.items()}
+            study += passages(made.fresh[batch][pick(seen).lr])
+            added[f"s{batch}"] = repeated(seen).estimate
+        found = linearity_with_picks(study, added)
+        result["slope"].append(found.slope.covers(made.slope))
+        result["if conditional"].append(slope(study).covers(made.slope))
+        result["off by > 1"].append(not abs(log2(found.up_to.estimate / kind.linear_up_to)) < 1.5)
+        result["range"].append(found.up_to.covers(kind.linear_up_to))
+    return result
+
+
 def judge_fit(kind: Kind, seen: Seen, _: list[Simulated]) -> dict[str, list[bool]]:
     """The check of the noise, each test at 5 %."""
     found = [goodness(study) for study in seen]
@@ -144,7 +163,7 @@ def table() -> dict[str, list[Row]]:
         for grid in (0.05, 0.25)
         for seeds in SEEDS
     ]
-    tuned = [Kind(noise="picks", seeds=seeds) for seeds in SEEDS]
+    shared = [Kind(noise="picks", seeds=seeds) for seeds in SEEDS]
     wrong = [
         Kind(noise=noise, censored=0.2, seeds=seeds) for noise in ("weibull", "gamma", "unequal") for seeds in SEEDS
     ]
@@ -161,7 +180,8 @@ def table() -> dict[str, list[Row]]:
         "curve": [Row(kind, (judge_slope, judge_range, judge_hyperbola)) for kind in well if kind.shape == "curve"],
         "power": [Row(Kind(grid=grid, slope=-0.9), (judge_slope,)) for grid in (0.05, 0.25)],
         "misspecified": [Row(kind, (judge_slope,)) for kind in wrong],
-        "picks": [Row(kind, (judge_picks,)) for kind in tuned],
+        "picks": [Row(kind, (judge_picks,)) for kind in shared],
+        "tuned": [Row(Kind(seeds=seeds, tuning=tuning)) for tuning, seeds in ((2, 5), (3, 5), (6, 5), (3, 10))],
         "other": [Row(kind, (judge_slope, judge_range, judge_hyperbola)) for kind in other]
         + [Row(kind, (judge_slope,)) for kind in wide],
         "threshold": [Row(Kind(censored=c, seeds=m), (judge_threshold,)) for c in (0.0, 0.2, 0.5) for m in SEEDS],
@@ -171,9 +191,12 @@ def table() -> dict[str, list[Row]]:
 
 
 def measure(row: Row, count: int = STUDIES, seed: int = SEED) -> dict[str, Rate]:
-    """Return the rates of one kind; a quarter as many studies where each must be analysed alone."""
-    if not row.judges:
+    """Return the rates of one kind; a quarter as many studies where each is analysed alone, an eighth if tuned."""
+    if not row.judges and not row.kind.tuning:
         return _compared(row.kind, count // 4, seed)
+    if row.kind.tuning:
+        found = judge_tuned(row.kind, count // 8, seed)
+        return {name: Rate(name, sum(held), len(held)) for name, held in found.items()}
     if judge_fit in row.judges:
         count //= 4
     total: dict[str, int] = {}
@@ -204,6 +227,7 @@ def describe(kind: Kind) -> str:
         ("critical", "B_crit {:g}"),
         ("spread", "spread {:g}"),
         ("factor", "x {:g}"),
+        ("tuning", "{} tuning seeds"),
     ):
         if getattr(kind, name) != getattr(usual, name):
             what.append(text.format(getattr(kind, name)))

@@ -7,7 +7,7 @@ looked at on a geometric grid of whole steps, the same for all cells, and a last
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 
 import numpy as np
@@ -15,6 +15,8 @@ import numpy as np
 BATCHES = tuple(16 * 2**j for j in range(6))
 FLOOR = 200.0
 PICK_SPREAD = 0.1
+RATES = (0.25, 0.5, 1.0, 2.0, 4.0)  # factors of the base learning rate that tuning tries
+BEND = 0.06  # log T added by one factor of two away from a cell's best learning rate; four times that by two
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Kind:
         critical: B_crit of the curve.
         spread: SD of the noise in log T.
         factor: steps of the second of two studies over those of the first, see `twins`.
+        tuning: seeds that pick a learning rate for each cell, see `tuned`; no part of the kind's own description.
     """
 
     shape: str = "line"
@@ -42,6 +45,7 @@ class Kind:
     critical: float = 128.0
     spread: float = 0.15
     factor: float = 1.0
+    tuning: int = field(default=0, repr=False)
 
     @property
     def means(self) -> np.ndarray:
@@ -103,6 +107,43 @@ def twins(kind: Kind, count: int, seed: int):
             _study(kind, generator, common + part, level, shift)
             for part, shift in zip(own, (0, math.log(kind.factor)), strict=True)
         )
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A study whose learning rates are picked: runs by batch and factor, of tuning seeds and of fresh ones.
+
+    Args:
+        slope: least-squares slope of the cells' mean log T at the best factor that was tried.
+    """
+
+    trials: dict[int, dict[float, list[Run]]]
+    fresh: dict[int, dict[float, list[Run]]]
+    slope: float
+
+
+def tuned(kind: Kind, count: int, seed: int):
+    """Yield `count` tuned studies; each cell's best learning rate lies anywhere in a factor of two about the middle."""
+    generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(*_key(kind), kind.tuning)))
+    for _ in range(count):
+        level, middle = _level(kind, generator), len(RATES) // 2
+        best = middle + generator.uniform(-0.5, 0.5, len(BATCHES))
+        extra = BEND * (np.arange(len(RATES)) - best[:, None]) ** 2
+        means = kind.means[:, None] + level + extra
+        runs: list[dict[int, dict[float, list[Run]]]] = []
+        for seeds, first in ((kind.tuning, 1000), (kind.seeds, 0)):
+            noise = kind.spread * generator.normal(size=(*means.shape, seeds))
+            runs.append({
+                batch: {
+                    rate: [
+                        _observe(batch, first + i, math.exp(means[j, k] + z), math.inf, False, _looks(kind.grid))
+                        for i, z in enumerate(noise[j, k])
+                    ]
+                    for k, rate in enumerate(RATES)
+                }
+                for j, batch in enumerate(BATCHES)
+            })  # fmt: skip
+        yield Tuned(*runs, float(np.polyfit(np.log(BATCHES), means.min(1), 1)[0]))
 
 
 def _key(kind: Kind) -> tuple[int, ...]:
