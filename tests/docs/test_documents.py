@@ -30,6 +30,11 @@ def test_links_inside_the_tree_resolve(document: Path) -> None:
             assert anchor in anchors(target), link
 
 
+def test_the_readme_names_every_page() -> None:
+    named = {TREE / link.partition("#")[0] for link in links(TREE / "README.md")}
+    assert set((TREE / "docs").glob("*.md")) <= named
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=name)
 def test_a_config_loads_and_its_task_is_there(path: Path) -> None:
     if path.parent.name == "studies":

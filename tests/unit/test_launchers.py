@@ -202,3 +202,10 @@ def test_a_missing_program_is_named_with_its_cure(bench, launcher, program):
     assert done.returncode == 1
     assert f"there is no {program} on PATH." in done.stderr
     assert "make setup" in done.stderr
+
+
+def test_each_launcher_is_installed_and_read_by_shellcheck() -> None:
+    tree = LAUNCHERS.parent
+    names = {f"launchers/{path.name}" for path in LAUNCHERS.iterdir()}
+    assert names == set(re.findall(r"^ +(launchers/\S+)$", (tree / "setup.cfg").read_text(), re.M))
+    assert names <= set(re.findall(r"launchers/[\w.]+", (tree / "Makefile").read_text()))
