@@ -74,6 +74,20 @@ def test_a_task_that_raises_while_it_is_imported_is_said_once_with_its_place(tmp
     refused(job(tmp_path, *TRAIN, "task=mine:Mine", "--run", "r"), 2, "KeyError: 'NO_SUCH_NAME' (", "mine.py, line 2)")
 
 
+def test_what_rank_0_alone_finds_in_a_run_ends_all_ranks_and_is_said_once(tmp_path: Path) -> None:
+    run = [*TRAIN, "workers=2", "evaluate.every=3", "--run", "r"]
+    assert job(tmp_path, *run, "steps=3").returncode == 0
+    trace = (tmp_path / "r" / "trace.jsonl").read_bytes()
+    (newest,) = (tmp_path / "r" / "checkpoints").iterdir()
+    whole = newest.read_bytes()
+    newest.write_bytes(b"rot")
+    refused(job(tmp_path, *run, "steps=5", "--resume"), 1, "None of them can be used")
+    assert (tmp_path / "r" / "trace.jsonl").read_bytes() == trace
+    newest.write_bytes(whole)
+    (tmp_path / "r" / "trace.jsonl").write_bytes(b"rot\n")
+    refused(job(tmp_path, *run, "steps=5", "--resume"), 1, "a line of it is damaged")
+
+
 def test_a_nan_on_one_rank_is_skipped_on_all_and_ends_the_run_after_k_in_a_row(tmp_path: Path) -> None:
     (tmp_path / "nan_task.py").write_text(NAN_TASK)
     done = job(tmp_path, *TRAIN, "task=nan_task:Nan", "skip_nonfinite.stop_after=3", "--run", "r")
