@@ -45,10 +45,18 @@ class Trace:
         """Appends one line, by one system call where the disk takes it.
 
         Raises:
-            RunError: more lines are kept than memory is for.
+            RunError: more lines are kept than memory is for; or the run directory was removed.
         """
         if self._file is None:
             return
+        if self._is_gone(look=kind != "step"):
+            self._left, path = b"", self._path
+            assert path is not None
+            raise RunError(
+                f"run directory {path.parent} was removed while it was trained in",
+                "what is written there goes nowhere any more, and what there was is gone",
+                "start the run again; to stop one, end its job",
+            )
         self._left += (json.dumps({"kind": kind, **plain(values)}, allow_nan=False) + "\n").encode()
         why = self._flush()
         if why and not self._complained:
@@ -84,6 +92,11 @@ class Trace:
             self._file = None
             if why:
                 raise self._refusal(why)
+
+    def _is_gone(self, look: bool) -> bool:
+        """Whether nobody can find the file any more. NFS keeps the name of an open one: `look` for it by its path."""
+        assert self._file is not None and self._path is not None
+        return os.fstat(self._file).st_nlink == 0 or (look and not self._path.exists())
 
     def _flush(self) -> str:
         """Writes what is left; why that was not all."""

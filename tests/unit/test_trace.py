@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,25 @@ def test_a_trace_that_is_not_written_costs_nothing() -> None:
     trace = Trace(None)
     trace.write("step", step=1)
     trace.close()
+
+
+@pytest.mark.parametrize("kind", ["step", "end"])
+def test_a_run_directory_that_is_removed_is_said_at_the_next_line(tmp_path: Path, kind: str) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    trace = Trace(run / "t")
+    trace.write("step", step=1)
+    shutil.rmtree(run)
+    with pytest.raises(RunError, match=f"run directory {run} was removed while it was trained in") as gone:
+        trace.write(kind, step=2)
+    assert gone.value.exit_code == 1
+    trace.close()
+
+
+def test_where_an_open_file_keeps_a_name_of_its_own_it_is_looked_for_now_and_then(tmp_path: Path) -> None:
+    """NFS: the file lives on under another name."""
+    trace = Trace(tmp_path / "t")
+    (tmp_path / "t").rename(tmp_path / ".nfs01")
+    trace.write("step", step=1)
+    with pytest.raises(RunError, match="was removed while"):
+        trace.write("eval", step=1)
