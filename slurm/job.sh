@@ -92,6 +92,7 @@ end_by_slurm() {
     case $(scontrol show job "$own" 2>/dev/null) in
         *JobState=TIMEOUT* | *Reason=TimeLimit*) echo limit ;;
         *JobState=PREEMPTED* | *JobState=CANCELLED* | *JobState=COMPLETING* | *JobState=PENDING*) echo yes ;;
+        *JobState=RUNNING*) ;; # a signal that was meant for the start before this one, or sent by hand: a fault like others
         *) echo "${terminated:+yes}" ;;
     esac
 }
@@ -113,13 +114,12 @@ after_a_fault() {
 # supervise RUN ONWARD COMMAND...: the command on all ranks, until it is done or the job is queued again. Where the program
 # itself says that it failed, it would fail again: srun, for one, ends with the signal that it sent to the other ranks.
 supervise() {
-    run=$1 onward=$2 asked='' launched='' nagger='' terminated='' # onward: how a person goes on where Slurm does not
+    run=$1 onward=$2 asked='' launched='' nagger='' # onward: how a person goes on where Slurm does not
     shift 2
     mkdir -p "$(dirname "$run")"
     export HVD_ADAM_VERDICT="$run.verdict"
     rm -f "$HVD_ADAM_VERDICT"
     trap pass_on USR1 USR2
-    trap 'terminated=1' TERM
     if [ -n "${HVD_ADAM_CONTAINER-}" ]; then
         # shellcheck disable=SC2086 # options are words
         set -- apptainer exec ${HVD_ADAM_CONTAINER_OPTIONS-} "$HVD_ADAM_CONTAINER" "$@"
@@ -162,6 +162,8 @@ home=$(cd "$home" && pwd)
 # Of an array, the number of one element is that of the whole: scontrol would queue all of them again.
 own=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID-}}
 own=${own:-$SLURM_JOB_ID}
+terminated=''
+trap 'terminated=1' TERM # from here on, so that nothing ends this script without a word
 forget_outer_job
 site=${HVD_ADAM_SITE:-$home/site.sh}
 if [ -r "$site" ]; then

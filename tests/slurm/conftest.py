@@ -13,9 +13,6 @@ from cluster import Cluster
 from packages import STAMP
 
 TREE = Path(__file__).resolve().parents[2]
-# Not of the default suite yet: of the jobs that watchdogs end, the second start has ended in silence (3 of 16 such
-# starts, all on a busy machine), and why is not known. HVD_ADAM_CAMPAIGN=1 runs them.
-collect_ignore = [] if os.environ.get("HVD_ADAM_CAMPAIGN") else ["test_stalls.py"]
 PACKAGES = TREE / "build" / "slurm"
 
 

@@ -30,19 +30,16 @@ class Job:
         """What it has written so far."""
         return "".join(path.read_text() for path in self.where.glob(f"*-{self.number}.out"))
 
-    def wait(self, claim: Callable[[], Any], patience: float = 300.0, hasten: bool = False) -> None:
+    def wait(self, claim: Callable[[], Any], patience: float = 300.0) -> None:
         """Returns when the claim is true.
 
-        Args:
-            hasten: a job that is queued again is started at once, where Slurm would leave it some seconds; such starts
-                have ended in silence now and then.
+        A job that is queued again waits cred_expire + 1 s, and nothing may hasten that: its nodes have revoked its
+        credential for so long, and would end a start before it has said a word.
         """
         deadline = time.monotonic() + patience
         while not claim():
             if time.monotonic() > deadline:
                 raise AssertionError(f"waited {patience:g} s in vain: {self.facts()}\n{self.said()}")
-            if hasten and self.facts().get("Reason") == "BeginTime":
-                self.cluster.run("scontrol", "update", f"jobid={self.number}", "StartTime=now")
             time.sleep(0.3)
 
     def end(self, patience: float = 300.0) -> int:
