@@ -159,10 +159,12 @@ def written(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, RuntimeError) as error:  # torch has a RuntimeError for a full disk
+    except (OSError, RuntimeError) as error:
+        # torch has a RuntimeError for a file that may not grow, and no reason in it
+        full = f"the disk is full, or a file may not grow ({str(error).splitlines()[0]})"
         raise RunError(
             f"{path}",
-            f"it cannot be written: {getattr(error, 'strerror', None) or str(error).splitlines()[0]}",
+            f"it cannot be written: {getattr(error, 'strerror', None) or full}",
             "free the disk or open the folder, and add --resume",
         ) from error
 
