@@ -159,12 +159,11 @@ def written(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, RuntimeError) as error:
-        # torch has a RuntimeError for a file that may not grow, and no reason in it
-        full = f"the disk is full, or a file may not grow ({str(error).splitlines()[0]})"
+    except (OSError, RuntimeError) as error:  # torch puts a RuntimeError around what the system says
+        cause = error.__context__ if isinstance(error.__context__, OSError) else error
         raise RunError(
             f"{path}",
-            f"it cannot be written: {getattr(error, 'strerror', None) or full}",
+            f"it cannot be written: {getattr(cause, 'strerror', None) or str(cause).splitlines()[0]}",
             "free the disk or open the folder, and add --resume",
         ) from error
 
@@ -194,7 +193,8 @@ def save_weights(path: Path, model: torch.nn.Module) -> None:
     fresh = path / f".model.{os.getpid()}.new"
     with written(path / "model.pt"):
         try:
-            torch.save({name: value.detach().cpu() for name, value in model.state_dict().items()}, fresh)
+            with fresh.open("wb") as file:  # a file of Python's, so that the system's own words are kept
+                torch.save({name: value.detach().cpu() for name, value in model.state_dict().items()}, file)
             fresh.replace(path / "model.pt")
         finally:
             fresh.unlink(missing_ok=True)
