@@ -14,7 +14,7 @@ from hvd_adam.errors import RunError
 from hvd_adam.launchers import launcher
 from hvd_adam.reproduce.points import Points
 from hvd_adam.reproduce.ranks import answered, evaluated_at
-from hvd_adam.reproduce.report import NO, YES, Statement, Table
+from hvd_adam.reproduce.report import NO, UNDECIDED, YES, Statement, Table
 from hvd_adam.reproduce.speedup_points import Setting, measure
 from hvd_adam.theory.horizon_fit import fit_horizon
 
@@ -33,14 +33,17 @@ def compare(folder: Path, points: Points, quick: bool) -> tuple[Statement, Table
     orders = [run_config(p.setting, p.s, ranks, t, seed) for p, ts in zip(loops, horizons, strict=True)
               for seed, t in enumerate(ts, start=1)]  # fmt: skip
     answers = iter(_made(folder / "ranks", ranks, orders))
-    rows, apart, agreed = [], [], []
+    rows, apart, agreed, together = [], [], [], []
+    joint = 0.05 / len(each) / 2  # so that all intervals hold together in 95 %
     for point, ts, count in zip(loops, horizons, each, strict=True):
         mine = [next(answers) for _ in ts]
         fit = fit_horizon(ts, [line["mean_norm"] for line in mine], SETTING.eps, resamples=len(point.log_draws))
         n = min(len(fit.draws), len(point.log_draws))
-        low, high = np.quantile(fit.draws[:n] / np.exp(point.log_draws[:n]), [0.025, 0.975])
+        draws = fit.draws[:n] / np.exp(point.log_draws[:n])
+        low, high, lowest, highest = np.quantile(draws, [0.025, 0.975, joint, 1 - joint])
         apart.append(fit.horizon / point.horizon)
-        agreed.append(low <= 1 <= high)
+        agreed.append(bool(low <= 1 <= high))
+        together.append(bool(lowest <= 1 <= highest))
         rows.append([
             str(point.s), f"{ranks} x {count}", f"{point.horizon:,.0f} ({point.low:,.0f} to {point.high:,.0f})",
             f"{fit.horizon:,.0f} ({fit.low:,.0f} to {fit.high:,.0f})", f"{apart[-1]:.3f} ({low:.3f} to {high:.3f})",
@@ -50,11 +53,18 @@ def compare(folder: Path, points: Points, quick: bool) -> tuple[Statement, Table
         "compiled loops and the distributed path give the same T(eps)",
         f"T by ranks over T by loops: {', '.join(f'{a:.3f}' for a in apart)}",
         f"s = {', '.join(row[0] for row in rows)} on {ranks} ranks, {len(orders)} runs; {SETTING.text()}",
-        YES if all(agreed) else NO,
-        "agrees: the 95 % bootstrap interval of the ratio holds 1 at every s",
+        verdict(agreed, together),
+        "agrees: the 95 % bootstrap interval of the ratio holds 1 at every s; undecided: only the wider ones do that "
+        "hold together in 95 %",
+        "" if all(agreed) else f"Of {len(agreed)} intervals {agreed.count(False)} misses 1; see the table.",
     )
     header = ["s", "ranks x workers", "T, compiled loops", "T, ranks", "ratio", "runs by ranks"]
     return statement, Table("The same T(eps) through the distributed path", header, rows)
+
+
+def verdict(agreed: list[bool], together: list[bool]) -> str:
+    """Of many 95 % intervals some miss: one that misses alone refutes nothing where the joint ones hold."""
+    return YES if all(agreed) else UNDECIDED if all(together) else NO
 
 
 def _made(place: Path, ranks: int, orders: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -104,6 +104,20 @@ def test_the_rule_is_the_one_that_was_fitted() -> None:
     assert f"largest factor off {OFF:.2f}" in said
 
 
+def test_functions_of_other_shapes_lie_within_the_wide_range_and_not_within_the_toys() -> None:
+    tables = json.loads(Path("docs/reproduction/speedup-law.json").read_text())["tables"]
+    (rows,) = [table["rows"] for table in tables if table["title"].startswith("The rule on other functions")]
+    outside = 0
+    for _, where, ratio, _, _ in rows:
+        alpha, theta, eps = (float(part.split()[-1]) for part in where.split(", "))
+        place: dict[str, Any] = {"alpha": alpha, "theta": theta, "eps": eps, "d": 1}
+        (low, high), _ = ruled(**place)
+        assert low <= float(ratio.split()[0]) <= high
+        (low, high), _ = ruled(**place, toy=True)
+        outside += not low <= float(ratio.split()[0]) <= high
+    assert outside >= 9  # all quadratics with unlike curvatures
+
+
 @pytest.mark.parametrize(("task", "toy"), [({"name": "toy", "d": 20}, True), ({"name": "toy", "a": 0.0}, False),
                                            ({"name": "quadratic"}, False), (None, False)])  # fmt: skip
 def test_a_probe_of_the_toy_itself_has_the_narrow_range(task: Any, toy: bool) -> None:

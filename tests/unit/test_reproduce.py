@@ -14,7 +14,7 @@ from hvd_adam import algorithms
 from hvd_adam.cli import cli
 from hvd_adam.errors import ConfigError
 from hvd_adam.optim.reference import Reference
-from hvd_adam.reproduce import figure_1, page, ranks, speedup_elbow, speedup_shapes, speedup_slopes
+from hvd_adam.reproduce import figure_1, page, ranks, speedup_elbow, speedup_ranks, speedup_shapes, speedup_slopes
 from hvd_adam.reproduce.command import run_reproduction
 from hvd_adam.reproduce.points import Points
 from hvd_adam.reproduce.report import NO, UNDECIDED, YES, Report, Statement, Table, load, share
@@ -169,6 +169,14 @@ def test_the_rule_is_judged_on_shapes_by_its_worst_factor(monkeypatch):
     statement, table = measured(1.4)
     assert statement.verdict == YES and len(table.rows) == 18 and {row[-1] for row in table.rows} == {"1.40"}
     assert measured(4.0)[0].verdict == NO
+
+
+@pytest.mark.parametrize(
+    ("agreed", "together", "said"),
+    [([True, True], [True, True], YES), ([True, False], [True, True], UNDECIDED), ([True, False], [True, False], NO)],
+)
+def test_one_interval_of_many_that_misses_alone_is_undecided(agreed, together, said):
+    assert speedup_ranks.verdict(agreed, together) == said
 
 
 def test_the_toy_goes_without_saying_in_what_is_kept():
