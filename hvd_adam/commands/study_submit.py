@@ -49,6 +49,7 @@ def study_submit(
 
 def _submit(made_of: Any, place: Any, slurm: Any, wish: Any, resubmit: Any, timing: bool, dry_run: bool) -> None:
     from hvd_adam.study import submit
+    from hvd_adam.study.condition import before_running
     from hvd_adam.study.continuing import refuse_other
     from hvd_adam.study.plan import plan
     from hvd_adam.study.slurm import script
@@ -63,6 +64,7 @@ def _submit(made_of: Any, place: Any, slurm: Any, wish: Any, resubmit: Any, timi
     _tell_of_standing(found, runs, resubmit)
     if not runs:
         return
+    before_running(made, click.echo)
     ready = submit.prepare(made_of, made, place, runs, _seconds(made_of, made, place, timing), wish, queue)
     hours = ready.node_hours
     for array in ready.arrays:
