@@ -41,7 +41,8 @@ def shell(command: str, clone: Path) -> subprocess.CompletedProcess[str]:
         lines += [". .venv/bin/activate"]
     if os.geteuid() == 0:
         lines += re.findall(r"`(export OMPI_ALLOW_RUN_AS_ROOT=1 [^`]+)`", README.read_text(encoding="utf-8"))
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("OMPI_ALLOW")}
+    inherited = ("OMPI_ALLOW", "MAKE", "MFLAGS")  # also from the make that runs these tests
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(inherited)}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     environment["PYTEST_ADDOPTS"] = "-k test_world"
     return subprocess.run(
