@@ -14,7 +14,7 @@ import numpy as np
 
 from hvd_adam import algorithms
 from hvd_adam.algorithms import Algorithm
-from hvd_adam.reproduce.pictures import Curve, Panel, draw
+from hvd_adam.reproduce.pictures import COLOURS, Curve, Panel, draw
 from hvd_adam.reproduce.report import NO, UNDECIDED, YES, Report, Statement, Table, share, share_text
 from hvd_adam.schedules import Constant, PolynomialTheta, Power
 from hvd_adam.theory.condition import check_algorithm
@@ -174,9 +174,13 @@ def _table(ends: dict[Any, np.ndarray], n: int, steps: int) -> Table:
 
 
 def _panels(at: list[int], paths: dict[Any, np.ndarray], cycle: dict[str, np.ndarray]) -> list[Panel]:
+    colours = dict(zip(members(), COLOURS, strict=False))  # a member keeps its own in every panel
+
     def curve(label: str, x: np.ndarray) -> Curve:
         middle, low, high = (values.tolist() for values in (np.median(x, axis=1), x.min(axis=1), x.max(axis=1)))
-        return Curve(label, at, middle, low, high) if label in BANDS else Curve(label, at, middle)
+        if label in BANDS:
+            return Curve(label, at, middle, low, high, colour=colours[label])
+        return Curve(label, at, middle, colour=colours[label])
 
     panels = [
         Panel(f"batch {b}", "t", "x_t", [curve(label, paths[label, b]) for label in members()], log_x=True)

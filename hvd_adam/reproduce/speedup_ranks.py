@@ -27,7 +27,7 @@ def compare(folder: Path, points: Points, quick: bool) -> tuple[Statement, Table
 
     A rank computes the gradients of its s / ranks workers as one batch.
     """
-    ranks, each, runs = (2, (512,), 2) if quick else (4, (32, 128, 256), 3)
+    ranks, each, runs = (2, (512,), 2) if quick else (4, (32, 128, 256), 6)
     loops = [measure(SETTING, ranks * n, 1.5e5 / (ranks * n) + 600, points, 16) for n in each]
     horizons = [[max(2, round(p.horizon * ratio)) for ratio in RATIOS for _ in range(runs)] for p in loops]
     orders = [run_config(p.setting, p.s, ranks, t, seed) for p, ts in zip(loops, horizons, strict=True)
