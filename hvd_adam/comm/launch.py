@@ -35,3 +35,9 @@ def detect(environ: Mapping[str, str]) -> Launch | None:
         cure = "say srun --mpi=pmix (srun --mpi=list shows what there is), or start it with launchers/mpirun"
         return Launch("srun", int(environ["SLURM_STEP_NUM_TASKS"]), cure)
     return None
+
+
+def slurm_job(environ: Mapping[str, str]) -> str:
+    """This job as Slurm writes it: 71, or 71_3 for an element of an array; empty outside of one."""
+    array, job = (environ.get(name, "") for name in ("SLURM_ARRAY_JOB_ID", "SLURM_JOB_ID"))
+    return f"{array}_{environ.get('SLURM_ARRAY_TASK_ID', '')}" if array else job

@@ -1,16 +1,19 @@
-"""Do all ranks hold the same? Weights, configs, code: compared by hash, and the odd one named."""
+"""Do all ranks hold the same? Weights, configs, code: compared by hash, the odd one named; and what rank 0 decides."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 from collections import Counter
-from typing import Any, Iterable, Mapping
+from typing import Any, Callable, Iterable, Mapping, TypeVar
 
 import torch
 
 from hvd_adam.comm.protocol import World
-from hvd_adam.errors import RunError
+from hvd_adam.errors import HvdAdamError, RunError
+
+Made = TypeVar("Made")
 
 
 def digest(tensors: Iterable[torch.Tensor]) -> bytes:
@@ -68,3 +71,21 @@ def agree(world: World, facts: Mapping[str, Any]) -> None:
                 "ranks that run different code or settings would hang, or average different things",
                 "start all ranks from one installation with one config",
             )
+
+
+def from_root(world: World, decide: Callable[[], Made]) -> Made:
+    """What `decide` gives on rank 0, on all ranks; where it raises, all ranks raise alike.
+
+    Raises:
+        HvdAdamError: what rank 0 raised, of the same kind.
+    """
+    told = b""
+    if world.rank == 0:
+        try:
+            told = pickle.dumps((decide(), None))
+        except HvdAdamError as error:
+            told = pickle.dumps((None, error))
+    made, refusal = pickle.loads(world.allgather_bytes(told)[0])
+    if refusal is not None:
+        raise refusal
+    return made  # type: ignore[no-any-return]

@@ -7,9 +7,11 @@ ANSWERS: {"order": k, "mean_norm": ..., "seconds": ...}. Orders that have an ans
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +22,18 @@ def main(orders: str, answers: str) -> None:
     """Makes every order that has no answer yet."""
     from hvd_adam.comm import init
     from hvd_adam.config import from_plain
+    from hvd_adam.optim.agreement import from_root
     from hvd_adam.training.loop import train
 
     world = init()
     file = Path(answers)
-    done = set(json.loads(world.allgather_bytes(json.dumps(sorted(answered(file))).encode())[0]))
+    done = from_root(world, lambda: set(answered(file)))
     for number, plain in enumerate(json.loads(Path(orders).read_text(encoding="utf-8"))):
         if number in done:
             continue
         begun = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
-            run = world.allgather_bytes(str(Path(folder) / "run").encode())[0].decode()
+            run = from_root(world, partial(os.path.join, folder, "run"))
             train(from_plain(plain), run, resume=False, world=world)
             if world.rank == 0:
                 line = {"order": number, "mean_norm": mean_norm(Path(run) / "trace.jsonl")}

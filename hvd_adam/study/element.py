@@ -5,15 +5,17 @@ Whatever ends the allocation, its next start goes on: a run that has a result is
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from hvd_adam.comm.launch import slurm_job
 from hvd_adam.config import from_plain
 from hvd_adam.config_file import read as read_yaml
 from hvd_adam.errors import ConfigError, HvdAdamError, RunError
+from hvd_adam.optim.agreement import from_root
 from hvd_adam.study.config import from_plain as study_from_plain
 from hvd_adam.study.continuing import differing
 from hvd_adam.study.execute import GIVE_UP, in_one_line
@@ -84,13 +86,7 @@ class Runs:
     def note(self, place: str, **event: Any) -> None:
         """Adds an event of this allocation."""
         name = str((self.home / "events.jsonl").relative_to(self.folder.path))
-        self.folder.note(name, run=place, **event, job=own_name())
-
-
-def own_name() -> str:
-    """This job as Slurm writes it: 71, or 71_3 for an element of an array."""
-    array, job = (os.environ.get(name, "") for name in ("SLURM_ARRAY_JOB_ID", "SLURM_JOB_ID"))
-    return f"{array}_{os.environ.get('SLURM_ARRAY_TASK_ID', '')}" if array else job
+        self.folder.note(name, run=place, **event, job=slurm_job(os.environ))
 
 
 @dataclass
@@ -143,12 +139,12 @@ def _make(place: str, runs: Runs | None, world: Any, stop: Any, ends: Ends) -> N
     before = 0 if runs is None else runs.faults(place)
     attempt = before
     while True:
-        order = json.loads(world.allgather_bytes(_order(place, runs, attempt, before, ends))[0])
-        if order["do"] == "leave":
+        order = from_root(world, partial(_order, place, runs, attempt, before, ends))
+        if order is None:
             return
         attempt += 1
         try:
-            result = train(from_plain(order["config"]), order["run"], resume=True, stop=stop, world=world)
+            result = train(from_plain(order[0]), order[1], resume=True, stop=stop, world=world)
         except InUse as error:  # whoever is there makes it
             if runs is not None:
                 runs.note(place, kind="left", attempt=attempt, reason=str(error))
@@ -162,21 +158,19 @@ def _make(place: str, runs: Runs | None, world: Any, stop: Any, ends: Ends) -> N
             ends.stopped = result.stopped
             if not result.stopped:
                 runs.note(place, kind="finished", attempt=attempt, seconds=round(sum(result.seconds.values()), 3))
-        ends.stopped = json.loads(world.allgather_bytes(json.dumps(ends.stopped).encode())[0])
+        ends.stopped = from_root(world, lambda: ends.stopped)
         return
 
 
-def _order(place: str, runs: Runs | None, attempt: int, before: int, ends: Ends) -> bytes:
-    """What all ranks do next about this run, as rank 0 says it."""
-    if runs is None:
-        return b"{}"
-    leave = json.dumps({"do": "leave"}).encode()
+def _order(place: str, runs: Runs | None, attempt: int, before: int, ends: Ends) -> tuple[dict[str, Any], str] | None:
+    """The config and the folder of the attempt that all ranks make next; None: they leave this run. Rank 0 decides."""
+    assert runs is not None
     if place in ends.given_up:
-        return leave
+        return None
     try:
         run = runs.run(place)
         if runs.folder.is_finished(run):
-            return leave
+            return None
         if attempt == before and attempt >= runs.tries:
             raise RunError(
                 f"{place} ended its ranks {attempt} times without a new checkpoint",
@@ -185,9 +179,9 @@ def _order(place: str, runs: Runs | None, attempt: int, before: int, ends: Ends)
             )
     except HvdAdamError as error:
         _failed(runs, place, attempt, error, True, ends)
-        return leave
+        return None
     runs.at(run)
-    return json.dumps({"do": "make", "config": dict(run.config), "run": str(runs.folder.of(run))}).encode()
+    return dict(run.config), str(runs.folder.of(run))
 
 
 def _failed(runs: Runs, place: str, attempt: int, error: HvdAdamError, last: bool, ends: Ends) -> None:

@@ -38,9 +38,10 @@ def main() -> None:
 
 
 def _work(orders: queue.Queue[bytes], world: Any) -> None:
+    from hvd_adam.optim.agreement import from_root
+
     while True:
-        mine = orders.get() if world.rank == 0 else b""
-        order = json.loads(world.allgather_bytes(mine)[0])
+        order = from_root(world, lambda: json.loads(orders.get()))
         answer = _obey(order, world)
         if world.rank == 0:
             _answer(answer)

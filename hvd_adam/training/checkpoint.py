@@ -22,8 +22,8 @@ import torch
 from hvd_adam.comm.protocol import World
 from hvd_adam.config import RunConfig, identity
 from hvd_adam.errors import ConfigError, RunError
-from hvd_adam.optim.agreement import agree
-from hvd_adam.training.rundir import from_root, refuse_foreign
+from hvd_adam.optim.agreement import agree, from_root
+from hvd_adam.training.rundir import refuse_foreign
 
 SCHEMA = 1
 KEPT = 2

@@ -11,6 +11,7 @@ from hvd_adam.comm import World, init
 from hvd_adam.comm.placement import settle
 from hvd_adam.config import RunConfig
 from hvd_adam.errors import ConfigError, RunError
+from hvd_adam.optim.agreement import from_root
 from hvd_adam.optim.averaging import DistributedOptimizer
 from hvd_adam.optim.outcome import Outcome
 from hvd_adam.training import checkpoint
@@ -34,7 +35,7 @@ from hvd_adam.training.preparation import (
 )
 from hvd_adam.training.progress import Follow
 from hvd_adam.training.run_lock import held
-from hvd_adam.training.rundir import finished, from_root, open_run, save_weights, write_environment, write_json
+from hvd_adam.training.rundir import finished, open_run, save_weights, write_environment, write_json
 from hvd_adam.training.trace import SCHEMA, Trace, cut_back
 
 PHASES = ("data", "forward", "backward", "wait", "step")

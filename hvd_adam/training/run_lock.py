@@ -20,8 +20,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from hvd_adam.comm.launch import slurm_job
 from hvd_adam.comm.protocol import World
 from hvd_adam.errors import RunError
+from hvd_adam.optim.agreement import from_root
 from hvd_adam.training.heartbeat import FOLDER, INTERVAL
 
 LOCK = "lock"
@@ -42,19 +44,12 @@ def held(world: World, run: Path) -> Iterator[None]:
         InUse: another job does.
         RunError: the lock cannot be written.
     """
-    lock, answer = None, []
-    if world.rank == 0:
-        try:
-            lock = _take(run)
-        except RunError as error:
-            answer = [isinstance(error, InUse), error.found, error.why, error.cure]
-    answer = json.loads(world.allgather_bytes(json.dumps(answer).encode())[0])
-    if answer:
-        raise (InUse if answer[0] else RunError)(*answer[1:])
+    locks: list[IO[str]] = []  # of rank 0
+    from_root(world, lambda: locks.append(_take(run)))
     try:
         yield
     finally:
-        if lock is not None:
+        for lock in locks:
             with contextlib.suppress(OSError):  # a full disk, or the folder is gone
                 lock.truncate(0)
             lock.close()
@@ -97,12 +92,10 @@ def _lock(file: IO[str]) -> bool | None:
 
 
 def _self() -> dict[str, Any]:
-    array = os.environ.get("SLURM_ARRAY_JOB_ID")
-    job = f"{array}_{os.environ.get('SLURM_ARRAY_TASK_ID', '')}" if array else os.environ.get("SLURM_JOB_ID", "")
     return {
         "host": socket.gethostname(),
         "process": os.getpid(),
-        "job": job,
+        "job": slurm_job(os.environ),
         "since": time.strftime("%Y-%m-%d %H:%M:%S"),
     }
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,8 +21,9 @@ import torch
 from hvd_adam import config_file
 from hvd_adam.comm.protocol import World
 from hvd_adam.config import RunConfig, from_plain, identity
-from hvd_adam.errors import ConfigError, HvdAdamError, RunError
+from hvd_adam.errors import ConfigError, RunError
 from hvd_adam.files import write_whole
+from hvd_adam.optim.agreement import from_root
 
 FINISHED = "result.json"
 Made = TypeVar("Made")
@@ -35,25 +36,7 @@ def open_run(world: World, config: RunConfig, asked: str | None, resume: bool) -
         ConfigError: it exists, and `resume` was not asked for; or it belongs to another config.
         RunError: it cannot be written.
     """
-    return Path(from_root(world, lambda: str(_find(config, asked, resume))))
-
-
-def from_root(world: World, decide: Callable[[], Any]) -> Any:
-    """What `decide` gives on rank 0, as JSON carries it, on all ranks; where it raises, all ranks raise alike.
-
-    Raises:
-        ConfigError, RunError: what rank 0 raised.
-    """
-    answer: dict[str, Any] = {}
-    if world.rank == 0:
-        try:
-            answer["value"] = decide()
-        except HvdAdamError as error:
-            answer = {"error": error.args, "code": error.exit_code}
-    answer = json.loads(world.allgather_bytes(json.dumps(answer).encode())[0])
-    if "error" in answer:
-        raise (ConfigError if answer["code"] == 2 else RunError)(*answer["error"])
-    return answer["value"]
+    return from_root(world, lambda: _find(config, asked, resume))
 
 
 def _find(config: RunConfig, asked: str | None, resume: bool) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import socket
@@ -72,6 +73,13 @@ def test_a_second_job_is_refused_and_told_who_is_there(holder: subprocess.Popen[
     assert error.found == f"run directory {tmp_path} is in use"
     assert error.why.startswith(f"job 71_3, process {holder.pid} on {socket.gethostname()} has trained in it since 20")
     assert error.cure == "wait for it, or cancel it: scancel 71_3; or name another folder with --run"
+
+
+def test_a_folder_that_is_taken_just_now_is_refused_though_nobody_is_named_yet(tmp_path: Path) -> None:
+    with (tmp_path / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert not is_free(tmp_path)
+    assert is_free(tmp_path)
 
 
 def test_a_second_train_is_one_message_and_exit_code_1(holder: subprocess.Popen[str], tmp_path: Path) -> None:
