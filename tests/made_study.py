@@ -26,6 +26,15 @@ BASE: dict[str, Any] = {
     "budget": {"steps": 20000},
 }
 
+SMALL: dict[str, Any] = {
+    "name": "small",
+    "base": {"task": {"name": "digits", "model": "softmax"}, "algorithm": {"name": "adam", "lr": 0.01}},
+    "grid": {"workers": [1, 2]},
+    "seeds": 2,
+    "targets": [{"measure": "loss", "at_most": 0.5}],
+    "budget": {"steps": 100},
+}
+
 
 def study_of(**changes: Any) -> StudyConfig:
     """The study above with some keys changed."""

@@ -55,7 +55,7 @@ def study_plan(config: str, overrides: tuple[str, ...], folder: str | None, timi
         console.print(str(one), highlight=False)
     for warning in made.warnings:
         console.print(f"note: {warning}")
-    costs.refuse_over_cap(found, made_of.max_node_hours)
+    costs.refuse_over_cap(costs.known_hours(found), made_of.max_node_hours)
 
 
 def _total(found: Any) -> str:
@@ -87,7 +87,7 @@ def study_run(config: str, overrides: tuple[str, ...], folder: str | None, cores
         if made_of.max_node_hours is not None:
             with LocalExecutor(cores) as timing:
                 found = costs.estimate(made_of, made, place, timing)
-            costs.refuse_over_cap(found, made_of.max_node_hours)
+            costs.refuse_over_cap(costs.known_hours(found), made_of.max_node_hours)
 
     try:
         with Progress(place) as progress, LocalExecutor(cores) as executor:

@@ -51,9 +51,11 @@ def _submit(made_of: Any, place: Any, slurm: Any, wish: Any, resubmit: Any, timi
     from hvd_adam.study import submit
     from hvd_adam.study.condition import before_running
     from hvd_adam.study.continuing import refuse_other
+    from hvd_adam.study.costs import refuse_over_cap
+    from hvd_adam.study.figures import plural
     from hvd_adam.study.plan import plan
     from hvd_adam.study.slurm import script
-    from hvd_adam.study.submission import line, refuse_over_cap, refuse_over_nodes
+    from hvd_adam.study.submission import line, refuse_over_nodes
 
     made = plan(made_of, place.read("picks.json"))
     refuse_other(made_of, made, place)
@@ -68,8 +70,8 @@ def _submit(made_of: Any, place: Any, slurm: Any, wish: Any, resubmit: Any, timi
     ready = submit.prepare(made_of, made, place, runs, _seconds(made_of, made, place, timing), wish, queue)
     hours = ready.node_hours
     for array in ready.arrays:
-        click.echo(f"{array.name}: {sum(map(len, array.packs))} runs in {len(array.packs)} allocations of "
-                   f"{array.nodes(wish)} nodes")  # fmt: skip
+        runs_in = f"{plural(sum(map(len, array.packs)), 'run')} in {plural(len(array.packs), 'allocation')}"
+        click.echo(f"{array.name}: {runs_in} of {plural(array.nodes(wish), 'node')}")
     click.echo(f"at most {f'{hours:.3g}' if hours is not None else 'an unknown number of'} node-hours")
     refuse_over_cap(hours, made_of.max_node_hours)
     there = slurm.nodes(wish.options)
@@ -103,7 +105,9 @@ def _seconds(made_of: Any, made: Any, place: Any, timing: bool) -> dict[str, flo
 
 
 def _tell_of_standing(found: Any, runs: Any, resubmit: Any) -> None:
-    told = [f"{len(runs)} runs to submit"]
+    from hvd_adam.study.figures import plural
+
+    told = [f"{plural(len(runs), 'run')} to submit"]
     for name, say in (("done", "done"), ("live", "queued or running"), ("failed", "failed"), ("missing", "missing")):
         count = len(getattr(found, name))
         if count and name not in resubmit:

@@ -64,12 +64,24 @@ def estimate(study: StudyConfig, made: Plan, folder: Folder, executor: Executor)
     return costs(study, made, seconds)
 
 
-def refuse_over_cap(found: list[Cost], cap: float | None) -> None:
-    """Raises ConfigError where the bound on all node-hours is over the study's cap."""
-    total = sum(cost.node_hours or 0.0 for cost in found)
-    if cap is not None and total > cap:
+def known_hours(found: list[Cost]) -> float:
+    """Node-hours of all cells at most, as far as they are known."""
+    return sum(cost.node_hours or 0.0 for cost in found)
+
+
+def refuse_over_cap(hours: float | None, cap: float | None) -> None:
+    """Raises ConfigError where all jobs together may take more node-hours than the study allows, or nobody knows."""
+    if cap is None:
+        return
+    if hours is None:
         raise ConfigError(
-            f"up to {total:.3g} node-hours",
+            f"max_node_hours is {cap:g}, and the seconds a step are not known",
+            "what cannot be estimated cannot be held to a cap",
+            "leave out --no-timing, or take max_node_hours out",
+        )
+    if hours > cap:
+        raise ConfigError(
+            f"up to {hours:.3g} node-hours",
             f"max_node_hours is {cap:g}",
             "lower the budget, the seeds or the grid, or raise max_node_hours",
         )

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any
 
 from hvd_adam.study.execute import Ended, in_one_line
+from hvd_adam.study.figures import plural
 from hvd_adam.study.folder import Folder
 from hvd_adam.study.plan import Plan
 from hvd_adam.study.tables import Standing, status_table
@@ -70,4 +71,4 @@ class Progress:
             came = f"failed: {in_one_line(ended.failed)}"
         clock = time.monotonic() - self.started
         at = f", step {result['step']:,}" if "step" in result else ""
-        return f"{clock:6.1f} s  {ended.run.place}: {came}{at}; {left:,} runs left"
+        return f"{clock:6.1f} s  {ended.run.place}: {came}{at}; {plural(left, 'run')} left"

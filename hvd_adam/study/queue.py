@@ -19,13 +19,10 @@ TAIL = 4096  # bytes at the end of a trace that are looked at for its last step
 
 def lines(folder: Folder, made: Plan, queue: Sequence[Queued]) -> Iterator[str]:
     """One for each live allocation, and how many runs are where."""
-    submitted = Submitted(folder)
-    live = {(one.job, one.element): one for one in queue}
     steps = {run.place: cell.steps for cell in (*made.tuning, *made.cells) for run in cell.runs}
-    for element, job, k in submitted.elements():
-        one = live.get((job, k)) or (live.get((job, None)) if k == 0 else None)
-        if one is not None:
-            yield _line(folder, element, one, steps)
+    for element, at in Submitted(folder).elements(queue):
+        if at is not None:
+            yield _line(folder, element, at, steps)
     found = standing(folder.study(), made, folder, queue)
     told = [f"{len(found.live)} queued or running", f"{len(found.failed)} failed", f"{len(found.missing)} missing"]
     yield f"on the cluster: {', '.join(told)}; {len(found.fresh)} never submitted"

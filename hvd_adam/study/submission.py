@@ -250,21 +250,3 @@ def refuse_over_nodes(found: Sequence[Array], wish: Wish, partition: str, nodes:
             f"partition {partition} has {nodes}, so Slurm would let the job wait for ever (PartitionNodeLimit)",
             f"put more ranks on each: --tasks-per-node {math.ceil(largest.ranks / nodes)}; or name another partition",
         )
-
-
-def refuse_over_cap(hours: float | None, cap: float | None) -> None:
-    """Raises ConfigError where all jobs together may take more node-hours than the study allows, or nobody knows."""
-    if cap is None:
-        return
-    if hours is None:
-        raise ConfigError(
-            f"max_node_hours is {cap:g}, and the seconds a step are not known",
-            "what cannot be estimated cannot be held to a cap",
-            "leave out --no-timing, or take max_node_hours out",
-        )
-    if hours > cap:
-        raise ConfigError(
-            f"up to {hours:.3g} node-hours",
-            f"max_node_hours is {cap:g}",
-            "lower the budget, the seeds or the grid, or raise max_node_hours",
-        )

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hvd_adam.config import from_plain
 from hvd_adam.errors import ConfigError, HvdAdamError
 from hvd_adam.study.config import StudyConfig
+from hvd_adam.study.continuing import differing
 from hvd_adam.study.folder import Folder
 from hvd_adam.study.plan import Plan
 from hvd_adam.study.slurm import Queued, Slurm
@@ -114,11 +114,8 @@ def refuse_changed_in_queue(study: StudyConfig, made: Plan, folder: Folder, foun
 
     before = {run.place: run for run in plan(folder.study(), folder.read("picks.json")).runs}
     now = {run.place: run for run in made.runs}
-    changed = [
-        place for place in found.live
-        if place in before and place in now
-        and from_plain(dict(before[place].config)).identity() != from_plain(dict(now[place].config)).identity()
-    ]  # fmt: skip
+    both = [place for place in found.live if place in before and place in now]
+    changed = [place for place in both if differing(before[place], now[place])]
     if changed:
         raise ConfigError(
             f"{len(changed)} runs of {folder.path} are queued or running with another config, {changed[0]} among them",

@@ -105,19 +105,15 @@ class Submitted:
             )
         return Element(number, array, index, tuple(packs[index]))
 
-    def elements(self) -> Iterator[tuple[Element, str, int]]:
-        """All allocations that Slurm was given, oldest first, with the job's number and the element's in the job."""
+    def elements(self, queue: Sequence[Queued]) -> Iterator[tuple[Element, Queued | None]]:
+        """All allocations that Slurm was given, oldest first, and where it has each; None: it has ended."""
+        live = {(one.job, one.element): one for one in queue}
         for number in self.numbers():
             for job in self.jobs(number):
                 for k in range(int(job["elements"])):
-                    yield self.element(number, job["array"], job["first"] + k), str(job["id"]), k
+                    at = live.get((str(job["id"]), k)) or (live.get((str(job["id"]), None)) if k == 0 else None)
+                    yield self.element(number, job["array"], job["first"] + k), at
 
     def standing(self, queue: Sequence[Queued]) -> dict[str, tuple[Element, Queued | None]]:
         """For each run that was ever submitted: its latest allocation, and where Slurm has it; None: it has ended."""
-        live = {(one.job, one.element): one for one in queue}
-        found: dict[str, tuple[Element, Queued | None]] = {}
-        for element, job, k in self.elements():
-            at = live.get((job, k)) or (live.get((job, None)) if k == 0 else None)
-            for run in element.runs:
-                found[run] = (element, at)
-        return found
+        return {run: (element, at) for element, at in self.elements(queue) for run in element.runs}

@@ -19,15 +19,8 @@ from hvd_adam.study.plan import plan
 from hvd_adam.study.submission import Array
 from hvd_adam.study.submitted import Element, Submitted
 from hvd_adam.training.run_lock import InUse
+from tests.made_study import SMALL
 
-STUDY: dict[str, Any] = {
-    "name": "small",
-    "base": {"task": {"name": "digits", "model": "softmax"}, "algorithm": {"name": "adam", "lr": 0.01}},
-    "grid": {"workers": [1, 2]},
-    "seeds": 2,
-    "targets": [{"measure": "loss", "at_most": 0.5}],
-    "budget": {"steps": 100},
-}
 A, B, C, D = "workers-1/seed-0", "workers-1/seed-1", "workers-2/seed-0", "workers-2/seed-1"
 
 
@@ -77,7 +70,7 @@ class Allocation:
 
 @pytest.fixture
 def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Allocation:
-    return Allocation(tmp_path / "runs", monkeypatch, from_plain(json.loads(json.dumps(STUDY))))
+    return Allocation(tmp_path / "runs", monkeypatch, from_plain(json.loads(json.dumps(SMALL))))
 
 
 def test_runs_are_made_in_order_and_those_with_a_result_are_left_alone(made: Allocation) -> None:
@@ -149,7 +142,7 @@ def test_a_run_that_another_job_makes_is_left_to_it(made: Allocation) -> None:
 
 
 def test_a_study_that_was_edited_since_is_refused_run_by_run(made: Allocation) -> None:
-    changed = json.loads(json.dumps(STUDY))
+    changed = json.loads(json.dumps(SMALL))
     changed["base"]["algorithm"]["lr"] = 0.02
     made.folder.keep(from_plain(changed))
     with pytest.raises(ConfigError) as refused:
@@ -161,14 +154,14 @@ def test_a_study_that_was_edited_since_is_refused_run_by_run(made: Allocation) -
 
 
 def test_more_seeds_are_no_other_study(made: Allocation) -> None:
-    made.folder.keep(from_plain({**json.loads(json.dumps(STUDY)), "seeds": 5}))
+    made.folder.keep(from_plain({**json.loads(json.dumps(SMALL)), "seeds": 5}))
     assert made.start() and made.made == [A, B, C, D]
 
 
 def test_without_a_picked_learning_rate_a_run_says_what_it_waits_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tuned = from_plain({**json.loads(json.dumps(STUDY)), "lr": {"tune": [1.0, 2.0]}})
+    tuned = from_plain({**json.loads(json.dumps(SMALL)), "lr": {"tune": [1.0, 2.0]}})
     made = Allocation(tmp_path / "runs", monkeypatch, tuned)
     made.folder.write("picks.json", {"workers-2": 2.0})
     with pytest.raises(ConfigError, match=f"2 of 4 runs have failed; the first: {A} has no learning rate"):

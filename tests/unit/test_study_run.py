@@ -20,15 +20,8 @@ from hvd_adam.study.config import StudyConfig, from_plain
 from hvd_adam.study.execute import Ended, run_study
 from hvd_adam.study.folder import Folder
 from hvd_adam.study.plan import Plan, Run, plan
+from tests.made_study import SMALL
 
-SMALL: dict[str, Any] = {
-    "name": "small",
-    "base": {"task": {"name": "digits", "model": "softmax"}, "algorithm": {"name": "adam", "lr": 0.01}},
-    "grid": {"workers": [1, 2]},
-    "seeds": 2,
-    "targets": [{"measure": "loss", "at_most": 0.5}],
-    "budget": {"steps": 100},
-}
 YAML = """
 base: {task: {name: digits, model: softmax}}
 grid: {workers: [1, 2]}
@@ -237,9 +230,9 @@ def test_the_cap_counts_every_run_at_its_full_budget(folder: Folder) -> None:
     assert [cost.run_seconds for cost in found] == [50.0, 100.0]
     hours = 2 * (50 + 100) / 3600 / len(os.sched_getaffinity(0))
     assert sum(cost.node_hours or 0 for cost in found) == pytest.approx(hours)
-    costs.refuse_over_cap(found, hours * 1.01)
+    costs.refuse_over_cap(costs.known_hours(found), hours * 1.01)
     with pytest.raises(ConfigError, match=r"max_node_hours is"):
-        costs.refuse_over_cap(found, hours * 0.99)
+        costs.refuse_over_cap(costs.known_hours(found), hours * 0.99)
     limited = from_plain({**SMALL, "budget": {"seconds": 3}})
     assert [cost.run_seconds for cost in costs.costs(limited, plan(limited), {})] == [3, 3]
 

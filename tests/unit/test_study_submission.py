@@ -11,9 +11,10 @@ import pytest
 
 from hvd_adam.errors import ConfigError, RunError
 from hvd_adam.study.config import StudyConfig
+from hvd_adam.study.costs import refuse_over_cap
 from hvd_adam.study.plan import Plan, plan
 from hvd_adam.study.slurm import fresh, refusal
-from hvd_adam.study.submission import START_SECONDS, Job, Wish, arrays, jobs, line, parted, places, refuse_over_cap
+from hvd_adam.study.submission import START_SECONDS, Job, Wish, arrays, jobs, line, parted, places
 from tests.made_study import study_of
 
 GOLDEN = Path(__file__).resolve().parent / "golden" / "study-submit.txt"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,16 +12,9 @@ from hvd_adam.cli import main
 from hvd_adam.study.config import from_plain
 from hvd_adam.study.folder import Folder
 from hvd_adam.study.plan import Run, plan
+from tests.made_study import SMALL
 
-STUDY: dict[str, Any] = {
-    "name": "small",
-    "base": {"task": {"name": "digits", "model": "softmax"}, "algorithm": {"name": "adam", "lr": 0.01}},
-    "grid": {"workers": [1, 2]},
-    "seeds": 2,
-    "targets": [{"measure": "loss", "at_most": 0.5}],
-    "budget": {"steps": 100},
-    "ranks": 2,
-}
+STUDY = {**SMALL, "ranks": 2}
 
 
 class Login:
@@ -95,8 +87,18 @@ def test_what_is_queued_or_done_is_not_submitted_again_and_more_seeds_are(login:
     code, said, _ = login(*SUBMIT, "seeds=3")
     first, condition, array, *_ = said.splitlines()
     assert (code, first) == (0, "2 runs to submit; 1 done; 3 queued or running")
-    assert condition.startswith("condition: violated, clause 4") and array.startswith("1-rank: 1 runs in 1 ")
+    assert condition.startswith("condition: violated, clause 4") and array.startswith("1-rank: 1 run in 1 allocation of 1 node")
     assert " --dependency=afterany:103:104:100:101:102 " in login.calls()[-1]  # the report waits for all
+
+
+def test_where_no_arrays_are_allowed_a_job_alone_is_known_again(login: Login) -> None:
+    """Slurm names it 100, and not 100_0."""
+    alone = (*SUBMIT, "--array-size", "1")
+    code, _, _ = login(*alone)
+    assert (code, len(login.calls())) == (0, 5)  # four runs and the report
+    login.queue(*((str(100 + job), "PENDING", 0) for job in range(5)))
+    assert login(*alone) == (0, "0 runs to submit; 4 queued or running\n", "")
+    assert len(login.calls()) == 5
 
 
 def test_what_has_ended_without_a_result_is_submitted_again_only_if_asked(login: Login) -> None:
@@ -104,7 +106,7 @@ def test_what_has_ended_without_a_result_is_submitted_again_only_if_asked(login:
     (login.place.path / "workers-1/seed-0").mkdir(parents=True)  # it had begun
     told = "0 runs to submit; 1 failed (--resubmit failed); 3 missing (--resubmit missing)\n"
     assert login(*SUBMIT)[1] == told and len(login.calls()) == 3
-    assert login(*SUBMIT, "--resubmit", "failed")[1].startswith("1 runs to submit; 3 missing (--resubmit missing)\n")
+    assert login(*SUBMIT, "--resubmit", "failed")[1].startswith("1 run to submit; 3 missing (--resubmit missing)\n")
     assert len(login.calls()) == 5
     packs = json.loads((login.place.path / "submissions/2/arrays.json").read_text())
     assert [array["packs"] for array in packs] == [[["workers-1/seed-0"]]]
