@@ -14,7 +14,6 @@ from the same numbers.
 
 from __future__ import annotations
 
-import math
 import time
 from typing import Any, Iterator
 
@@ -25,7 +24,7 @@ from hvd_adam.comm.protocol import World
 from hvd_adam.errors import RunError
 from hvd_adam.optim.agreement import refuse_drift, share_from_root
 from hvd_adam.optim.buckets import LOSS, PRESENCE, SAMPLES, SQUARES, STOP, Bucket, lay_out
-from hvd_adam.optim.mean import divide, dividing, divisor_for, norm_of_sums
+from hvd_adam.optim.mean import Mean
 from hvd_adam.optim.module_buffers import ModuleBuffers
 from hvd_adam.optim.options import check_options, check_parameters, check_sizes
 from hvd_adam.optim.outcome import Outcome
@@ -90,8 +89,7 @@ class DistributedOptimizer:
         check_sizes(clip_norm, bucket_mb)
         share = self.worker_count // world.size
         self.workers_here = range(world.rank * share, (world.rank + 1) * share)
-        self.accumulation, self.clip_norm = accumulation, clip_norm
-        self.skip_nonfinite, self.seed, self.check_every = skip_nonfinite, seed, check_every
+        self.accumulation, self.seed, self.check_every = accumulation, seed, check_every
         self.noise_every, self.exact = noise_every, determinism == "exact"
         self._parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
         check_parameters(self._parameters, scaled=scaler is not None)
@@ -104,8 +102,16 @@ class DistributedOptimizer:
             alone=wire is not None,
         )
         self._own = OwnGradients(self._layout)
-        self._scaler = scaler
         self._wire = HalfWire(self._layout.buckets[:-1]) if wire else None
+        self._mean = Mean(
+            optimizer,
+            self._parameters,
+            self._layout,
+            parts=self.worker_count * accumulation,
+            clip_norm=clip_norm,
+            must_skip=skip_nonfinite or wire is not None or scaler is not None,
+            scaler=scaler,
+        )
         self._sums = SubtreeSums(self.worker_count, self.workers_here.start, self.workers_here.stop)
         share_from_root(world, [*self._parameters, *(model.buffers() if model is not None else [])])
         self._worker: int | None = None
@@ -193,18 +199,18 @@ class DistributedOptimizer:
             self._arrive(bucket, handle)
         waited = time.perf_counter() - started
         riders = self._layout.riders.tolist()
-        norm, skipped, divisor = self._finish_gradients(riders)
+        present = {number for number in range(len(self._parameters)) if riders[PRESENCE + number] > 0}
+        norm, skipped = self._mean.take(present)
+        if self._wire:
+            self._wire.learn(overflowed=skipped)
         squares = riders[SQUARES] / self.worker_count if self._measured else None
         if skipped:
             self._buffers.rewind()
         else:
             means = self._layout.riders[PRESENCE + len(self._parameters) :]
             self._buffers.take_mean(means, self.worker_count, self.accumulation)
-            with dividing(self.optimizer, divisor):
-                self.optimizer.step() if self._scaler is None else self._scaler.step(self.optimizer)
-            self._steps_taken += 1
-        if self._scaler is not None:
-            self._scaler.update()
+        self._mean.step(skipped)
+        self._steps_taken += not skipped
         if self.check_every and self._steps_taken % self.check_every == 0:
             refuse_drift(self.world, self._parameters, when=f"after {self._steps_taken} steps")
         self._reset()
@@ -379,35 +385,3 @@ class DistributedOptimizer:
         self.world.wait(handle)
         if self._wire and bucket.views:
             self._wire.unpack(bucket, self.worker_count * self.accumulation)
-
-    def _finish_gradients(self, riders: list[float]) -> tuple[float, bool, Tensor | None]:
-        """Sum to mean, clip, and hand the gradients to the optimizer.
-
-        Returns the mean's norm, whether to skip, and what the optimizer's step has yet to divide by.
-        """
-        present = {n for n in range(len(self._parameters)) if riders[PRESENCE + n] > 0}
-        parts = self.worker_count * self.accumulation
-        must_skip = self.skip_nonfinite or self._wire is not None or self._scaler is not None
-        if self._scaler is not None:
-            divide(self._layout, parts)
-            parts = 1
-            self._hand_over(present)
-            self._scaler.unscale_(self.optimizer)
-        norm = norm_of_sums(self._layout) / parts
-        skipped = must_skip and not math.isfinite(norm)
-        if self._wire:
-            self._wire.learn(overflowed=skipped)
-        if self.clip_norm is not None and not skipped and norm > self.clip_norm:
-            divide(self._layout, parts * norm / self.clip_norm)
-            parts = 1
-        divisor = divisor_for(self.optimizer, self._parameters, parts)
-        if divisor is None:
-            divide(self._layout, parts)
-        self._hand_over(present)
-        return norm, skipped, divisor
-
-    def _hand_over(self, present: set[int]) -> None:
-        """Makes the averaged gradients the parameters' own; those that are missing everywhere stay so."""
-        for number, parameter in enumerate(self._parameters):
-            view = self._layout.bucket_of[number].views[number]
-            parameter.grad = view.to(parameter.dtype) if number in present else None

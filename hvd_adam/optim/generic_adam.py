@@ -135,14 +135,13 @@ class GenericAdam(Optimizer):
         for group in self.param_groups:
             _refuse_scheduler_on_schedule(group)
             _refuse_gradients(group)
-        for group in self.param_groups:
+        for group, rates in zip(self.param_groups, self.rates(), strict=True):
             group["t"] += 1
-            rates = _rates(group, group["t"])
-            for tensors, corrections in self._collect(group):
+            for tensors, corrections in self._collect(group, rates):
                 _update(tensors, group, rates, corrections, grad_scale)
         return loss
 
-    def _collect(self, group: dict[str, Any]) -> list[tuple[Tensors, tuple[float, float] | None]]:
+    def _collect(self, group: dict[str, Any], rates: Rates) -> list[tuple[Tensors, tuple[float, float] | None]]:
         """The group's parameters with gradients, by device, dtype and, for scheduled betas, correction."""
         lists: dict[Any, Tensors] = {}
         track = _tracks_products(group)
@@ -164,7 +163,6 @@ class GenericAdam(Optimizer):
             if group["amsgrad"]:
                 found.largest.append(state["max_exp_avg_sq"])
             if track:
-                rates = _rates(group, group["t"])
                 state["products"] *= torch.tensor([rates.beta1, rates.beta2], dtype=torch.float64)
         return [(tensors, key[3]) for key, tensors in lists.items()]
 
