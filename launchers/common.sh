@@ -83,8 +83,8 @@ threads=${SLURM_CPUS_PER_TASK:-$((cores / ranks_here))}
 default OMP_NUM_THREADS "$threads"
 # HVD_ADAM_PLAIN=1 leaves out these three, to see what they are worth: hvd-adam bench step.
 if [ -z "${HVD_ADAM_PLAIN-}" ]; then
-    # Horovod's background thread spins inside MPI while it waits, and takes the core from the compute: a step of ResNet-18
-    # took 137 to 155 ms without this and 101 to 105 with it (2 ranks on 2 cores, ranges of single runs).
+    # Horovod's background thread spins inside MPI while it waits, and takes the core from the compute: a step of
+    # ResNet-18 took 137 to 155 ms without this and 101 to 105 with it (2 ranks on 2 cores, ranges of single runs).
     default OMPI_MCA_mpi_yield_when_idle 1
     # torch's large temporaries stay in the heap instead of being mapped anew each step: a bare step took 83 and 62 ms.
     default MALLOC_MMAP_THRESHOLD_ 1073741824

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from hvd_adam.bench.crews import Crews, Job
 from hvd_adam.bench.ratios import Line, Ratio, latency_and_bandwidth, median, ratio
+from hvd_adam.bench.surroundings import free_memory
 from hvd_adam.errors import ConfigError
 
 TURN = 0.3  # seconds of a turn, about
@@ -98,7 +98,7 @@ def measure(
     said(f"{len(ways)} jobs of {ranks} ranks start, one after the other")
     with Crews([job(way, ranks) for way in ways]) as crews:
         for size in sizes(largest):
-            room, needed = _available(), 2 * size * ranks * len(ways)
+            room, needed = free_memory(), 2 * size * ranks * len(ways)
             if needed > room:
                 found.left_out[size] = f"needs {needed >> 20} MB, and {room >> 20} MB are free"
                 said(f"{size:,} bytes: left out, {found.left_out[size]}")
@@ -140,11 +140,3 @@ def lines(found: Exchange) -> list[str]:
                 if against is not None:
                     said.append(f"{size >> 20} MB, {way} / {found.best_raw(size)}: {against}")
     return said
-
-
-def _available() -> int:
-    """Bytes that this machine can still give."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) << 10
-    return 0

@@ -34,7 +34,7 @@ PATIENCE = 300.0  # seconds that a job gets to answer
 class Job:
     """A crew to be: its name, ranks, what its stations build, and its surroundings.
 
-    `plain` leaves out what the launchers set (docs/performance.md), but for the number of threads.
+    `plain` leaves out what the launchers set (launchers/common.sh), but for the number of threads.
     """
 
     name: str
@@ -52,7 +52,8 @@ class Crews:
         self._order = random.Random(seed)
         self._token = secrets.token_hex(16)
         self._crews: dict[str, _Crew] = {}
-        self._listener = socket.create_server(("", 0))
+        self._host = socket.gethostname() if "SLURM_JOB_ID" in os.environ else "127.0.0.1"  # of all ranks, or of this
+        self._listener = socket.create_server((self._host, 0))
         self._folder = tempfile.TemporaryDirectory(prefix="hvd_adam-bench-")
 
     def __enter__(self) -> Crews:
@@ -100,8 +101,7 @@ class Crews:
         self._folder.cleanup()
 
     def _start(self, job: Job) -> _Crew:
-        host = "127.0.0.1" if "SLURM_JOB_ID" not in os.environ else socket.gethostname()
-        address = f"{host}:{self._listener.getsockname()[1]}"
+        address = f"{self._host}:{self._listener.getsockname()[1]}"
         log = Path(self._folder.name) / f"{len(self._crews)}.log"
         command = [str(launcher("mpirun")), "-n", str(job.ranks), "--"]
         command += [sys.executable, "-m", "hvd_adam.bench.station", address, self._token, job.name]

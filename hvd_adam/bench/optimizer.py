@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -59,6 +60,11 @@ def shapes(name: str) -> list[tuple[int, ...]]:
     return [*whole_tensors, *([(rest,)] if rest else [])]
 
 
+def needed_memory(name: str, dtype: str) -> int:
+    """Bytes of all optimizers: each has parameters, gradients and two moments of its own."""
+    return sum(math.prod(shape) for shape in shapes(name)) * DTYPES[dtype].itemsize * 4 * len(PEERS)
+
+
 @dataclass
 class Timings:
     """Seconds of a step of each optimizer, a value a round, on the parameters of that name."""
@@ -81,7 +87,7 @@ def measure(name: str, rounds: int, threads: int, dtype: str = "float32", seed: 
     """Times the optimizers on parameters of one name; two rounds before the first are not counted.
 
     Raises:
-        ConfigError: an unknown name, or too little memory: one optimizer needs 16 bytes a float32 parameter.
+        ConfigError: an unknown name.
     """
     sizes = shapes(name)
     torch.set_num_threads(threads)

@@ -5,7 +5,6 @@ A peer is built once on every rank of its own job, and then gives a function tha
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -15,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from hvd_adam.bench.workloads import loss_of
-from hvd_adam.errors import ConfigError
 
 Batch = tuple[Tensor, Tensor]
 Step = Callable[[], None]
@@ -143,16 +141,3 @@ PEERS: dict[str, Peer] = {
     "ddp": Peer("DDP over gloo, torch's default Adam", _ddp(False), gloo=True),
     "ddp-fused": Peer("DDP over gloo, fused Adam", _ddp(True), gloo=True),
 }
-
-
-def peer(name: str) -> Peer:
-    """Return the peer of that name.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    if name in PEERS:
-        return PEERS[name]
-    near = difflib.get_close_matches(name, PEERS, n=1)
-    cure = f"did you mean {near[0]}?" if near else f"choose from {', '.join(PEERS)}"
-    raise ConfigError(f"peer: {name}", "bench knows no such peer", cure)

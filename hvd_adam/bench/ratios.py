@@ -63,20 +63,3 @@ def latency_and_bandwidth(sizes: Sequence[float], seconds: Sequence[float]) -> L
     scale = size.max()
     (latency, slope), _ = nnls(np.stack([1 / time, size / scale / time], axis=1), np.ones_like(time))
     return Line(float(latency), float(scale / slope) if slope > 0 else float("inf"))
-
-
-def exponent(sizes: Sequence[float], rounds: Sequence[Sequence[float]], seed: int = 0) -> Ratio:
-    """Return the slope of log seconds on log size; the interval repeats the fit on rounds drawn again.
-
-    Args:
-        sizes: n sizes, > 0.
-        rounds: a round's seconds for each size, (rounds, n).
-    """
-    x = np.log(np.asarray(sizes, dtype=float))
-    y = np.log(np.asarray(rounds, dtype=float))
-    slope = lambda table: float(np.polyfit(x, np.median(table, axis=0), 1)[0])  # noqa: E731
-    if len(y) < 5:
-        return Ratio(slope(y), float("nan"), float("nan"), len(y))
-    drawn = np.random.default_rng(seed).integers(0, len(y), (RESAMPLES // 4, len(y)))
-    low, high = np.percentile([slope(y[index]) for index in drawn], [2.5, 97.5])
-    return Ratio(slope(y), float(low), float(high), len(y))

@@ -76,15 +76,15 @@ def _build(order: dict[str, Any]) -> tuple[Act, int]:
         return exchange(order["engine"], order["piece"]), _peak_memory()
     import torch
 
-    from hvd_adam.bench.peers import peer
-    from hvd_adam.bench.workloads import workload
+    from hvd_adam.bench.peers import PEERS
+    from hvd_adam.bench.workloads import WORKLOADS
 
     torch.manual_seed(0)
     for package in ("hvd_adam.optim.averaging", "hvd_adam.comm.horovod", "torchvision"):
         with suppress(ImportError):
             import_module(package)
     before = _peak_memory()
-    chosen, load = peer(order["peer"]), workload(order["model"])
+    chosen, load = PEERS[order["peer"]], WORKLOADS[order["model"]]
     if chosen.gloo:
         import torch.distributed as dist
 

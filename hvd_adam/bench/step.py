@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hvd_adam.bench.crews import Crews, Job
-from hvd_adam.bench.peers import BARE, OURS, PEERS, peer
+from hvd_adam.bench.names import known
+from hvd_adam.bench.peers import BARE, OURS, PEERS
 from hvd_adam.bench.ratios import Ratio, median, ratio
-from hvd_adam.bench.workloads import workload
+from hvd_adam.bench.workloads import WORKLOADS
 
 INSTALLED, LAUNCHER = "as installed", "launcher's"
 TURN = 1.0  # seconds of a turn, about
@@ -90,12 +91,13 @@ def compare(
         ConfigError: an unknown name.
         RunError: a job does not start or does not answer.
     """
-    workload(model)
+    known("model", model, WORKLOADS)
     found = Comparison(model, ranks)
     jobs, what = [], []
     for name in dict.fromkeys([OURS, *peers]):
-        if peer(name).missing:
-            found.left_out[name] = f"{', '.join(peer(name).missing)} is not installed"
+        missing = known("peer", name, PEERS).missing
+        if missing:
+            found.left_out[name] = f"{', '.join(missing)} is not installed"
             continue
         for surroundings in (LAUNCHER,) if name == BARE else (INSTALLED, LAUNCHER):
             order = {"build": "step", "peer": name, "model": model, "samples": samples}
@@ -108,9 +110,7 @@ def compare(
         found.rows = [Row(name, surroundings, [], 0) for name, surroundings in what]
         for number, seconds in enumerate(crews.rounds(rounds, found.steps), 1):
             memory = crews.memory
-            found.rows = [
-                Row(r.peer, r.surroundings, [*r.seconds, seconds[r.name]], memory[r.name]) for r in found.rows
-            ]
+            found.rows = [row.after(seconds[row.name], memory[row.name]) for row in found.rows]
             kept(found)
             said(f"{model}: round {number} of {rounds}, {found.steps} steps a turn")
     return found
@@ -121,21 +121,14 @@ def table(found: Comparison) -> Any:
     from rich.table import Table
 
     shown = Table(title=f"{found.model}, {found.ranks} ranks: a training step", title_justify="left", box=None)
-    for name, side in (
-        ("ours / it", "right"),
-        ("ms a step", "right"),
-        ("peer", "left"),
-        ("surroundings", "left"),
-        ("", "left"),
-    ):
-        shown.add_column(name, justify=side)  # type: ignore[arg-type]
+    shown.add_column("ours / it", justify="right")
+    shown.add_column("ms a step", justify="right")
+    for name in ("peer", "surroundings", ""):
+        shown.add_column(name)
     for row in found.rows:
         if row.seconds:
-            ours = found.ratio(row)
-            milliseconds = median([1e3 * s for s in row.seconds])
-            shown.add_row(
-                str(ours or ""), f"{milliseconds.value:.2f}", row.peer, row.surroundings, PEERS[row.peer].what
-            )
+            milliseconds = f"{1e3 * median(row.seconds).value:.2f}"
+            shown.add_row(str(found.ratio(row) or ""), milliseconds, row.peer, row.surroundings, PEERS[row.peer].what)
     for name, why in found.left_out.items():
         shown.add_row("", "", name, "", why)
     return shown

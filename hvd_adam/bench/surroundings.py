@@ -41,6 +41,14 @@ def warn(ranks: int) -> list[str]:
     return said
 
 
+def free_memory() -> int:
+    """Bytes that this machine can still give; 0 where nobody says."""
+    for line in Path("/proc/meminfo").read_text().splitlines() if Path("/proc/meminfo").exists() else []:
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) << 10
+    return 0
+
+
 def _processor() -> str:
     for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
         if line.startswith("model name"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,12 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hvd_adam.errors import ConfigError
 from hvd_adam.tasks import models
 
 VOCABULARY, WIDTH, DEPTH, HEADS, LENGTH = 8192, 320, 4, 5, 64  # the transformer: 10.2 million weights
-
-LENET = [(20, 1, 5, 5), (20,), (50, 20, 5, 5), (50,), (500, 800), (500,), (10, 500), (10,)]
 
 
 @dataclass(frozen=True)
@@ -62,19 +58,6 @@ WORKLOADS = {
     "resnet18": Workload(lambda: models.named_classifier("resnet18", 10, small_images=True), _images(3, 32), 8),
     "transformer": Workload(Transformer, _tokens, 4),
 }
-
-
-def workload(name: str) -> Workload:
-    """Return the workload of that name.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    if name in WORKLOADS:
-        return WORKLOADS[name]
-    near = difflib.get_close_matches(name, WORKLOADS, n=1)
-    cure = f"did you mean {near[0]}?" if near else f"choose from {', '.join(WORKLOADS)}"
-    raise ConfigError(f"model: {name}", "bench knows no such model", cure)
 
 
 def loss_of(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:

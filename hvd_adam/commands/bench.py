@@ -26,18 +26,19 @@ def step(models: tuple[str, ...], peers: str | None, ranks: int, rounds: int, sa
     from pathlib import Path
 
     from hvd_adam.bench import step as bench_step
-    from hvd_adam.bench.peers import PEERS, peer
+    from hvd_adam.bench.names import known
+    from hvd_adam.bench.peers import PEERS
     from hvd_adam.bench.surroundings import facts, save, warn
-    from hvd_adam.bench.workloads import WORKLOADS, workload
+    from hvd_adam.bench.workloads import WORKLOADS
 
     names = [name.strip() for name in peers.split(",")] if peers else list(PEERS)
     for name in names:
-        peer(name)
+        known("peer", name, PEERS)
     chosen = models or tuple(WORKLOADS)
     for model in chosen:
-        workload(model)
+        known("model", model, WORKLOADS)
     for line in warn(ranks):
-        click.echo(line, err=True)
+        _tell(line)
     done: list[bench_step.Comparison] = []
     path, where = Path(out), facts()
 
@@ -47,7 +48,7 @@ def step(models: tuple[str, ...], peers: str | None, ranks: int, rounds: int, sa
     from rich.console import Console
 
     for model in chosen:
-        found = bench_step.compare(model, ranks, names, rounds, samples, lambda text: click.echo(text, err=True), keep)
+        found = bench_step.compare(model, ranks, names, rounds, samples, _tell, keep)
         done.append(found)
         Console().print(bench_step.table(found))
     click.echo(f"n = {rounds} rounds in random order: medians, and 95 % bootstrap intervals of the ratios.")
@@ -70,15 +71,12 @@ def allreduce(ranks: int, largest: str, rounds: int, out: str) -> None:
 
     most, path, where = exchange.read_size(largest), Path(out), facts()
     for line in warn(ranks):
-        click.echo(line, err=True)
-
-    def say(text: str) -> None:
-        click.echo(text, err=True)
+        _tell(line)
 
     def keep(found: exchange.Exchange) -> None:
         save(path, "bench allreduce", {**where, **found.to_plain()})
 
-    found = exchange.measure(ranks, most, (*exchange.OURS, *exchange.RAW), rounds, say, keep)
+    found = exchange.measure(ranks, most, (*exchange.OURS, *exchange.RAW), rounds, _tell, keep)
     Console().print(exchange.table(found))
     for line in exchange.lines(found):
         click.echo(line)
@@ -98,17 +96,26 @@ def optimizer(parameters: tuple[str, ...], rounds: int, threads: int, dtype: str
     from rich.console import Console
 
     from hvd_adam.bench import optimizer as steps
-    from hvd_adam.bench.surroundings import facts, save, warn
+    from hvd_adam.bench.surroundings import facts, free_memory, save, warn
 
     chosen, path, where = parameters or steps.LISTS, Path(out), facts()
     for name in chosen:
         steps.shapes(name)
     for line in warn(1):
-        click.echo(line, err=True)
+        _tell(line)
     done: list[steps.Timings] = []
     for name in chosen:
+        needed, room = steps.needed_memory(name, dtype), free_memory()
+        if needed > room:
+            _tell(f"{name}: left out, it needs {needed >> 20:,} MB and {room >> 20:,} MB are free")
+            continue
         done.append(steps.measure(name, rounds, threads, dtype))
         save(path, "bench optimizer", {**where, "timings": [one.to_plain() for one in done]})
-        click.echo(f"{name}: done", err=True)
+        _tell(f"{name}: done")
     Console().print(steps.table(done))
     click.echo(f"n = {rounds} rounds in random order: medians, and 95 % bootstrap intervals. All of it: {path}")
+
+
+def _tell(text: str) -> None:
+    """Progress: not what the command was asked for."""
+    click.echo(text, err=True)

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from hvd_adam.bench import surroundings
 from hvd_adam.bench.allreduce import read_size, sizes
 from hvd_adam.bench.optimizer import measure, shapes
 from hvd_adam.bench.peers import PEERS
-from hvd_adam.bench.ratios import exponent, latency_and_bandwidth, median, ratio
+from hvd_adam.bench.ratios import latency_and_bandwidth, median, ratio
 from hvd_adam.bench.step import Comparison, Row, table
 from hvd_adam.bench.workloads import WORKLOADS, loss_of
 from hvd_adam.cli import cli
@@ -45,14 +46,6 @@ def test_latency_and_bandwidth_of_exact_times_come_back() -> None:
     line = latency_and_bandwidth(bytes_sent, [20e-6 + b / 5e9 for b in bytes_sent])
     assert line.latency == pytest.approx(20e-6)
     assert line.bandwidth == pytest.approx(5e9)
-
-
-def test_the_exponent_of_a_power_law_comes_back() -> None:
-    generator = np.random.default_rng(3)
-    rounds = [[n**1.03 * generator.lognormal(0, 0.01) for n in (1e4, 1e5, 1e6)] for _ in range(7)]
-    found = exponent([1e4, 1e5, 1e6], rounds)
-    assert found.low <= 1.03 <= found.high
-    assert found.high - found.low < 0.02
 
 
 @pytest.mark.parametrize(("text", "size"), [("1K", 1024), ("4m", 4 << 20), ("1G", 1 << 30), ("5000", 5000)])
@@ -122,3 +115,14 @@ def test_what_was_measured_is_kept(tmp_path: Path) -> None:
 
 def test_every_peer_says_what_it_is() -> None:
     assert all(peer.what for peer in PEERS.values())
+
+
+def test_parameters_that_memory_does_not_hold_are_left_out_and_the_others_timed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(surroundings, "free_memory", lambda: 10**6)
+    command = ["bench", "optimizer", "--parameters", "1e6", "--parameters", "100", "--rounds", "1"]
+    done = CliRunner().invoke(cli, [*command, "--out", str(tmp_path / "o.json")])
+    assert done.exit_code == 0, done.output
+    assert "1e6: left out, it needs 91 MB and 0 MB are free" in done.output
+    assert [one["parameters"] for one in json.loads((tmp_path / "o.json").read_text())["timings"]] == ["100"]

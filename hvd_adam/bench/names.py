@@ -1,0 +1,24 @@
+"""What a name stands for, or the nearest that there is."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import TypeVar
+
+from hvd_adam.errors import ConfigError
+
+Thing = TypeVar("Thing")
+
+
+def known(kind: str, name: str, things: Mapping[str, Thing]) -> Thing:
+    """Return the model, the peer, ... of that name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name in things:
+        return things[name]
+    near = difflib.get_close_matches(name, things, n=1)
+    cure = f"did you mean {near[0]}?" if near else f"choose from {', '.join(things)}"
+    raise ConfigError(f"{kind}: {name}", f"bench knows no such {kind}", cure)
