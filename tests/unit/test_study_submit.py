@@ -87,7 +87,9 @@ def test_what_is_queued_or_done_is_not_submitted_again_and_more_seeds_are(login:
     code, said, _ = login(*SUBMIT, "seeds=3")
     first, condition, array, *_ = said.splitlines()
     assert (code, first) == (0, "2 runs to submit; 1 done; 3 queued or running")
-    assert condition.startswith("condition: violated, clause 4") and array.startswith("1-rank: 1 run in 1 allocation of 1 node")
+    assert condition.startswith("condition: violated, clause 4") and array.startswith(
+        "1-rank: 1 run in 1 allocation of 1 node"
+    )
     assert " --dependency=afterany:103:104:100:101:102 " in login.calls()[-1]  # the report waits for all
 
 
