@@ -88,15 +88,19 @@ def test_a_parameter_with_a_gradient_on_one_worker_only_is_averaged_over_all(wor
     never = nn.Parameter(torch.ones(3))
     some = nn.Parameter(torch.zeros(2))
     optimizer = DistributedOptimizer(torch.optim.SGD([used, never, some], lr=1.0, weight_decay=0.5), world, workers=4)
-    for worker in optimizer.workers(1):
-        loss = (used * 2).sum()
-        if worker == 3:
-            loss = loss + (some * 8).sum()
-        loss.backward()
-    optimizer.step()
-    assert torch.equal(used, torch.full((2,), -2.0))
-    assert torch.equal(some, torch.full((2,), -2.0))
-    assert torch.equal(never, torch.ones(3)) and never.grad is None
+    for step in range(1, 21):
+        used.data.zero_()
+        some.data.zero_()
+        for worker in optimizer.workers(step):
+            loss = (used * 2).sum()
+            if worker == step % 4:
+                loss = loss + (some * 8 * step).sum()
+            loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        assert torch.equal(used, torch.full((2,), -2.0))
+        assert torch.equal(some, torch.full((2,), -2.0 * step))
+        assert torch.equal(never, torch.ones(3)) and never.grad is None
 
 
 def test_hooks_in_another_order_on_each_rank_do_not_mix_buckets(world: World) -> None:
