@@ -7,6 +7,8 @@
 # make slurm-shell  [NODES=4] a shell in a Slurm cluster of its own, on this machine, as root
 # make campaign  [NAME=tests/jobs/test_endings.py] the long trials: hours; what came of them stands in docs/
 # make reproduction  [NAME=reddi] writes docs/reproduction.md; a NAME takes over its result from runs/ first
+# make bench     measures the figures of docs/performance.md again: 25 minutes of a quiet machine
+# make bench-check  a few minutes: compares ratios with the recorded ones, never times
 # make clean     removes what set-up and builds have made; the cache of compiled wheels stays
 # Every target sets up what is missing first; where nothing is, that takes less than a second. docs/install.md
 
@@ -14,12 +16,13 @@ PYTHON ?= python3
 bin := .venv/bin
 shell_scripts := launchers/common.sh launchers/local launchers/mpirun launchers/horovodrun launchers/srun .ci/run \
 	slurm/job.sh slurm/site.example.sh slurm/train.sbatch slurm/study.sbatch \
+	slurm/bench.sbatch \
 	tests/slurm/box/init.sh tests/slurm/box/node.sh tests/slurm/box/power_on.sh
 
 arguments = $(if $(GPU),--gpu '$(GPU)') $(if $(TORCH_INDEX),--torch-index '$(TORCH_INDEX)') \
 	$(if $(TORCH_VERSION),--torch-version '$(TORCH_VERSION)') $(if $(MPI),--mpi '$(MPI)') $(if $(JOBS),--jobs '$(JOBS)')
 
-.PHONY: help setup tools demo test lint slurm slurm-shell campaign reproduction data clean
+.PHONY: help setup tools demo test lint slurm slurm-shell campaign reproduction data bench bench-check clean
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
@@ -67,6 +70,12 @@ reproduction: setup
 
 data: setup
 	@$(bin)/hvd-adam data get $(or $(NAME),mnist)
+
+bench: setup
+	@$(bin)/python benchmarks/table.py
+
+bench-check: setup
+	@$(bin)/python benchmarks/table.py --check
 
 clean:
 	rm -rf .venv build *.egg-info

@@ -79,18 +79,25 @@ class Crews:
         slowest = max(crew.turn(3, 3, size) for crew in self._crews.values())
         return max(3, min(most, round(seconds / slowest)))
 
-    def rounds(self, count: int, steps: int, size: int = 0, warm: int = 2) -> Iterator[dict[str, float]]:
+    def calibrate_each(self, seconds: float, most: int, size: int = 0) -> dict[str, int]:
+        """As `calibrate`, for crews that differ in what they do: steps of each."""
+        return {name: max(3, min(most, round(seconds / crew.turn(3, 3, size)))) for name, crew in self._crews.items()}
+
+    def rounds(
+        self, count: int, steps: int | Mapping[str, int], size: int = 0, warm: int = 2
+    ) -> Iterator[dict[str, float]]:
         """Yields, a round, each crew's seconds a step: the median of `steps` steps, on its slowest rank.
 
         Args:
             count: turns of each crew, in an order that is drawn anew each round.
-            steps, warm: that are timed, and before them.
+            steps, warm: that are timed, by crew where they differ, and before them.
             size: for a crew that takes one.
         """
         names = list(self._crews)
         for _ in range(count):
             self._order.shuffle(names)
-            yield {name: self._crews[name].turn(steps, warm, size) for name in list(names)}
+            many = {name: steps if isinstance(steps, int) else steps[name] for name in names}
+            yield {name: self._crews[name].turn(many[name], warm, size) for name in list(names)}
 
     def close(self) -> None:
         """Ends all jobs."""

@@ -12,8 +12,7 @@ from typing import Any
 import torch
 
 from hvd_adam.bench.ratios import Ratio, median, ratio
-from hvd_adam.bench.workloads import WORKLOADS
-from hvd_adam.errors import ConfigError
+from hvd_adam.bench.workloads import DTYPES, WORKLOADS, shapes_of
 from hvd_adam.optim.generic_adam import GenericAdam
 
 TURN = 0.1  # seconds of a turn, about
@@ -30,39 +29,12 @@ PEERS: dict[str, Callable[[Tensors], torch.optim.Optimizer]] = {
         p, "0.001/sqrt(t)", (0.9, "1 - 0.9/t"), bias_correction=False, eps_in="v0", v0=1e-8
     ),
 }
-DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 LISTS = (*WORKLOADS, "1e4", "1e6", "1e8", "1000x10")
-
-
-def shapes(name: str) -> list[tuple[int, ...]]:
-    """The parameters' shapes: of a model, of so many numbers in pieces of a million at most, or N tensors of M numbers.
-
-    Raises:
-        ConfigError: none of these.
-    """
-    if name in WORKLOADS:
-        return [tuple(p.shape) for p in WORKLOADS[name].build().parameters()]
-    many, _, each = name.partition("x")
-    if each and many.isdigit() and each.isdigit() and int(many) * int(each):
-        return [(int(each),)] * int(many)
-    try:
-        total = int(float(name))
-    except (ValueError, OverflowError):
-        total = 0
-    if total < 1:
-        raise ConfigError(
-            f"parameters: {name}",
-            "they are a model's, a number such as 1e8, or tensors x size such as 1000x10",
-            f"choose from {', '.join(LISTS)}, or write one",
-        )
-    whole, rest = divmod(total, 10**6)
-    whole_tensors: list[tuple[int, ...]] = [(10**6,)] * whole
-    return [*whole_tensors, *([(rest,)] if rest else [])]
 
 
 def needed_memory(name: str, dtype: str) -> int:
     """Bytes of all optimizers: each has parameters, gradients and two moments of its own."""
-    return sum(math.prod(shape) for shape in shapes(name)) * DTYPES[dtype].itemsize * 4 * len(PEERS)
+    return sum(math.prod(shape) for shape in shapes_of(name)) * DTYPES[dtype].itemsize * 4 * len(PEERS)
 
 
 @dataclass
@@ -89,7 +61,7 @@ def measure(name: str, rounds: int, threads: int, dtype: str = "float32", seed: 
     Raises:
         ConfigError: an unknown name.
     """
-    sizes = shapes(name)
+    sizes = shapes_of(name)
     torch.set_num_threads(threads)
     found = Timings(name, dtype, threads, {peer: [] for peer in PEERS})
     optimizers = {peer: _make(build, sizes, DTYPES[dtype]) for peer, build in PEERS.items()}

@@ -5,19 +5,21 @@ A peer is built once on every rank of its own job, and then gives a function tha
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
-from hvd_adam.bench.workloads import loss_of
+from hvd_adam.bench.workloads import Workload, loss_of
 
 Batch = tuple[Tensor, Tensor]
 Step = Callable[[], None]
-PIECE = 1 << 20  # float32 numbers of one piece of a raw exchange: 4 MB
+PIECE = 4 << 20  # bytes of one piece of a raw exchange
 
 
 @dataclass(frozen=True)
@@ -29,19 +31,27 @@ class Peer:
         build: (model, batch) -> the step; called on every rank.
         needs: packages without which it is left out.
         environ: variables of its job.
-        gloo: it wants torch's process group.
+        group: the kind of torch's process group that it wants.
+        refuses: precisions that it cannot average.
     """
 
     what: str
     build: Callable[[nn.Module, Batch], Step]
     needs: tuple[str, ...] = ()
     environ: Mapping[str, str] = field(default_factory=dict)
-    gloo: bool = False
+    group: str = ""
+    refuses: tuple[str, ...] = ()
 
-    @property
-    def missing(self) -> tuple[str, ...]:
-        """The packages that are not installed."""
-        return tuple(name for name in self.needs if find_spec(name) is None)
+    def why_not(self, dtype: str) -> str:
+        """Why it is left out; nothing where it can run."""
+        missing = [name for name in self.needs if find_spec(name) is None]
+        if missing:
+            return f"{', '.join(missing)} is not installed"
+        if self.group and not dist.is_available():
+            return "this torch is built without torch.distributed"
+        if self.group == "mpi" and not dist.is_mpi_available():
+            return "this torch is built without MPI"
+        return f"it does not average {dtype}" if dtype in self.refuses else ""
 
 
 def _forward_backward(model: nn.Module, batch: Batch) -> None:
@@ -62,13 +72,14 @@ def _parts(model: nn.Module, batch: Batch) -> Step:
 
     world = init("mpi")
     parameters = list(model.parameters())
-    memory = torch.zeros(sum(p.numel() for p in parameters))
+    memory = torch.zeros(sum(p.numel() for p in parameters), dtype=parameters[0].dtype)
+    piece_size = PIECE // memory.itemsize
     optimizer = torch.optim.Adam(parameters, fused=True)
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
         _forward_backward(model, batch)
-        for piece in memory.split(PIECE):
+        for piece in memory.split(piece_size):
             world.wait(world.start_allreduce(piece, "bench"))
         optimizer.step()
 
@@ -93,6 +104,32 @@ def _ours(engine: str, **options: Any) -> Callable[[nn.Module, Batch], Step]:
         return step
 
     return build
+
+
+def ours_with_workers(load: Workload) -> Callable[[int], None]:
+    """Return what makes one step of ours with so many workers a rank, each with a batch of its own."""
+    import hvd_adam
+
+    world = hvd_adam.init("horovod")
+    held: dict[int, tuple[nn.Module, Any, list[Batch]]] = {}  # of one number at a time
+
+    def act(workers: int) -> None:
+        if workers not in held:
+            held.clear()
+            gc.collect()  # the model before and its optimizer know each other
+            model = load.build()
+            inner = hvd_adam.GenericAdam(model.parameters())
+            optimizer = hvd_adam.DistributedOptimizer(inner, world, model=model, workers=workers * world.size)
+            held[workers] = (model, optimizer, [load.batch(load.samples) for _ in range(workers)])
+        model, optimizer, batches = held[workers]
+        for _, batch in zip(optimizer.workers(1), batches, strict=True):
+            loss = loss_of(model, batch)
+            loss.backward()
+            optimizer.add(loss, len(batch[1]))
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return act
 
 
 def _horovod(fused: bool) -> Callable[[nn.Module, Batch], Step]:
@@ -128,16 +165,19 @@ def _plain(model: nn.Module, batch: Batch, optimizer: Any) -> Step:
 
 OURS, BARE, PARTS = "hvd_adam", "bare", "parts"
 _TUNED = {"HOROVOD_CYCLE_TIME": "0.5", "HOROVOD_FUSION_THRESHOLD": str(4 << 20)}
+_HOROVOD, _MPI, _BF16 = ("horovod",), ("mpi4py",), ("bfloat16",)
 
 PEERS: dict[str, Peer] = {
-    OURS: Peer("ours over Horovod, the default", _ours("horovod"), ("horovod",)),
-    "hvd_adam-mpi": Peer("ours over plain MPI", _ours("mpi"), ("mpi4py",)),
-    "hvd_adam-exact": Peer("ours, exact mode", _ours("horovod", determinism="exact"), ("horovod",)),
+    OURS: Peer("ours over Horovod, the default", _ours("horovod"), _HOROVOD),
+    "hvd_adam-mpi": Peer("ours over plain MPI", _ours("mpi"), _MPI),
+    "hvd_adam-exact": Peer("ours, exact mode", _ours("horovod", determinism="exact"), _HOROVOD),
+    "hvd_adam-fp16": Peer("ours, fp16 on the wire", _ours("horovod", wire="fp16"), _HOROVOD),
     BARE: Peer("forward and backward alone", _bare),
-    PARTS: Peer("bare + raw exchange + fused step, one after the other", _parts, ("mpi4py",)),
-    "horovod": Peer("stock Horovod, torch's default Adam", _horovod(False), ("horovod",)),
-    "horovod-fused": Peer("stock Horovod, fused Adam", _horovod(True), ("horovod",)),
-    "horovod-tuned": Peer("the same, cycle and fusion tuned", _horovod(True), ("horovod",), _TUNED),
-    "ddp": Peer("DDP over gloo, torch's default Adam", _ddp(False), gloo=True),
-    "ddp-fused": Peer("DDP over gloo, fused Adam", _ddp(True), gloo=True),
+    PARTS: Peer("bare + raw exchange + fused step, one after the other", _parts, _MPI, refuses=_BF16),
+    "horovod": Peer("stock Horovod, torch's default Adam", _horovod(False), _HOROVOD, refuses=_BF16),
+    "horovod-fused": Peer("stock Horovod, fused Adam", _horovod(True), _HOROVOD, refuses=_BF16),
+    "horovod-tuned": Peer("the same, cycle and fusion tuned", _horovod(True), _HOROVOD, _TUNED, refuses=_BF16),
+    "ddp": Peer("DDP over gloo, torch's default Adam", _ddp(False), group="gloo"),
+    "ddp-fused": Peer("DDP over gloo, fused Adam", _ddp(True), group="gloo"),
+    "ddp-mpi": Peer("DDP over MPI, fused Adam", _ddp(True), group="mpi"),
 }

@@ -76,20 +76,23 @@ def _build(order: dict[str, Any]) -> tuple[Act, int]:
         return exchange(order["engine"], order["piece"]), _peak_memory()
     import torch
 
-    from hvd_adam.bench.peers import PEERS
-    from hvd_adam.bench.workloads import WORKLOADS
+    from hvd_adam.bench.peers import PEERS, ours_with_workers
+    from hvd_adam.bench.workloads import DTYPES, loaded, workload
 
     torch.manual_seed(0)
     for package in ("hvd_adam.optim.averaging", "hvd_adam.comm.horovod", "torchvision"):
         with suppress(ImportError):
             import_module(package)
     before = _peak_memory()
-    chosen, load = PEERS[order["peer"]], WORKLOADS[order["model"]]
-    if chosen.gloo:
+    load = workload(order["model"])
+    if order["build"] == "workers":
+        return ours_with_workers(load), before
+    chosen = PEERS[order["peer"]]
+    if chosen.group:
         import torch.distributed as dist
 
-        dist.init_process_group("gloo", init_method=order["store"], rank=order["rank"], world_size=order["ranks"])
-    step = chosen.build(load.build(), load.batch(order["samples"] or load.samples))
+        dist.init_process_group(chosen.group, init_method=order["store"], rank=order["rank"], world_size=order["ranks"])
+    step = chosen.build(*loaded(load, order["samples"], DTYPES[order["dtype"]]))
     return lambda _: step(), before
 
 

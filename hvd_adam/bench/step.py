@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,10 +11,12 @@ from hvd_adam.bench.crews import Crews, Job
 from hvd_adam.bench.names import known
 from hvd_adam.bench.peers import BARE, OURS, PEERS
 from hvd_adam.bench.ratios import Ratio, median, ratio
-from hvd_adam.bench.workloads import WORKLOADS
+from hvd_adam.bench.surroundings import free_memory
+from hvd_adam.bench.workloads import DTYPES, shapes_of, workload
 
 INSTALLED, LAUNCHER = "as installed", "launcher's"
 TURN = 1.0  # seconds of a turn, about
+IMPORTS = 300 << 20  # bytes of a rank before it holds a model, about
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Comparison:
     steps: int = 0
     rows: list[Row] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
+    dtype: str = "float32"
 
     def row(self, peer: str, surroundings: str) -> Row | None:
         """The row of that peer in those surroundings."""
@@ -60,7 +64,8 @@ class Comparison:
             {"peer": r.peer, "surroundings": r.surroundings, "seconds": r.seconds, "memory": r.memory}
             for r in self.rows
         ]
-        return {"model": self.model, "ranks": self.ranks, "steps": self.steps, "rows": rows, "left_out": self.left_out}
+        said = {"model": self.model, "ranks": self.ranks, "dtype": self.dtype, "steps": self.steps}
+        return {**said, "rows": rows, "left_out": self.left_out}
 
 
 def job_name(peer: str, surroundings: str) -> str:
@@ -76,6 +81,8 @@ def compare(
     samples: int | None = None,
     said: Callable[[str], None] = lambda _: None,
     kept: Callable[[Comparison], None] = lambda _: None,
+    dtype: str = "float32",
+    turn: float = TURN,
 ) -> Comparison:
     """Times one training step of a model.
 
@@ -86,27 +93,31 @@ def compare(
         samples: of a rank; None takes the workload's own.
         said: gets a line of progress.
         kept: gets the comparison after every round, so that an interrupted one is not lost.
+        dtype: precision of model and batch; peers that cannot average it are left out, and said.
+        turn: seconds of a turn, about.
 
     Raises:
         ConfigError: an unknown name.
         RunError: a job does not start or does not answer.
     """
-    known("model", model, WORKLOADS)
-    found = Comparison(model, ranks)
-    jobs, what = [], []
-    for name in dict.fromkeys([OURS, *peers]):
-        missing = known("peer", name, PEERS).missing
-        if missing:
-            found.left_out[name] = f"{', '.join(missing)} is not installed"
+    load = workload(model)
+    found = Comparison(model, ranks, dtype=dtype)
+    jobs: list[Job] = []
+    room, what = free_memory(), []
+    each = ranks * (held(model, DTYPES[dtype].itemsize) + IMPORTS)
+    for name, surroundings in _rows(peers):
+        why = known("peer", name, PEERS).why_not(dtype)
+        if not why and each * (len(jobs) + 1) > room:
+            why = f"its job needs {each >> 20:,} MB beside the others, and {room >> 20:,} MB are free"
+        if why:
+            found.left_out[name if surroundings == LAUNCHER else job_name(name, surroundings)] = why
             continue
-        for surroundings in (LAUNCHER,) if name == BARE else (INSTALLED, LAUNCHER):
-            order = {"build": "step", "peer": name, "model": model, "samples": samples}
-            plain = surroundings == INSTALLED
-            jobs.append(Job(job_name(name, surroundings), ranks, order, PEERS[name].environ, plain))
-            what.append((name, surroundings))
+        order = {"build": "step", "peer": name, "model": model, "samples": samples or load.samples, "dtype": dtype}
+        jobs.append(Job(job_name(name, surroundings), ranks, order, PEERS[name].environ, surroundings == INSTALLED))
+        what.append((name, surroundings))
     said(f"{model}: {len(jobs)} jobs of {ranks} ranks start, one after the other")
     with Crews(jobs) as crews:
-        found.steps = crews.calibrate(TURN, 300)
+        found.steps = crews.calibrate(turn, 300)
         found.rows = [Row(name, surroundings, [], 0) for name, surroundings in what]
         for number, seconds in enumerate(crews.rounds(rounds, found.steps), 1):
             memory = crews.memory
@@ -116,11 +127,23 @@ def compare(
     return found
 
 
+def _rows(peers: Sequence[str]) -> list[tuple[str, str]]:
+    """Peers and surroundings, in the order in which they get room: ours first."""
+    names = list(dict.fromkeys([OURS, *peers]))
+    return [(n, s) for n in names for s in ((LAUNCHER,) if n == BARE else (LAUNCHER, INSTALLED))]
+
+
+def held(model: str, itemsize: int) -> int:
+    """Bytes of parameters, gradients, two moments and one copy of the gradients on their way."""
+    return 5 * itemsize * sum(math.prod(shape) for shape in shapes_of(model))
+
+
 def table(found: Comparison) -> Any:
     """A rich table, ratios first."""
     from rich.table import Table
 
-    shown = Table(title=f"{found.model}, {found.ranks} ranks: a training step", title_justify="left", box=None)
+    title = f"{found.model}, {found.dtype}, {found.ranks} ranks: a training step"
+    shown = Table(title=title, title_justify="left", box=None)
     shown.add_column("ours / it", justify="right")
     shown.add_column("ms a step", justify="right")
     for name in ("peer", "surroundings", ""):

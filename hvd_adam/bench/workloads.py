@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hvd_adam.bench.names import known
+from hvd_adam.errors import ConfigError
 from hvd_adam.tasks import models
 
 VOCABULARY, WIDTH, DEPTH, HEADS, LENGTH = 8192, 320, 4, 5, 64  # the transformer: 10.2 million weights
@@ -53,11 +55,78 @@ def _tokens(samples: int) -> tuple[Tensor, Tensor]:
     return text[:, :-1].contiguous(), text[:, 1:].contiguous()
 
 
+DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 WORKLOADS = {
     "lenet": Workload(lambda: models.lenet(10), _images(1, 28), 32),
     "resnet18": Workload(lambda: models.named_classifier("resnet18", 10, small_images=True), _images(3, 32), 8),
     "transformer": Workload(Transformer, _tokens, 4),
 }
+
+
+class Synthetic(nn.Module):
+    """Parameters without work: two scores that use each of them once, and a gradient that fills its memory once."""
+
+    def __init__(self, shapes: list[tuple[int, ...]]) -> None:
+        super().__init__()
+        self.parts = nn.ParameterList(torch.zeros(shape) for shape in shapes)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Scores (batch, 2) of inputs (batch, 1)."""
+        total = torch.stack([part.sum() for part in self.parts]).sum()
+        return inputs * torch.stack([total, -total])
+
+
+def synthetic(name: str) -> list[tuple[int, ...]] | None:
+    """The shapes of "1e8", numbers in pieces of a million at most, or of "1000x10", tensors x size; None of others."""
+    many, _, each = name.partition("x")
+    if each:
+        right = many.isdigit() and each.isdigit() and int(many) * int(each)
+        return [(int(each),)] * int(many) if right else None
+    try:
+        total = int(float(name))
+    except (ValueError, OverflowError):
+        return None
+    if total < 1:
+        return None
+    whole, rest = divmod(total, 10**6)
+    pieces: list[tuple[int, ...]] = [(10**6,)] * whole
+    return [*pieces, *([(rest,)] if rest else [])]
+
+
+def workload(name: str) -> Workload:
+    """A model by its name, or parameters without one.
+
+    Raises:
+        ConfigError: neither.
+    """
+    shapes = None if name in WORKLOADS else synthetic(name)
+    if shapes:
+        return Workload(lambda: Synthetic(shapes), lambda n: (torch.ones(n, 1), torch.zeros(n, dtype=torch.long)), 1)
+    return known("model", name, WORKLOADS)
+
+
+def loaded(load: Workload, samples: int | None, dtype: torch.dtype) -> tuple[nn.Module, tuple[Tensor, Tensor]]:
+    """The model in that precision, and a batch that fits it."""
+    inputs, labels = load.batch(samples or load.samples)
+    return load.build().to(dtype), (inputs.to(dtype) if inputs.is_floating_point() else inputs, labels)
+
+
+def shapes_of(name: str) -> list[tuple[int, ...]]:
+    """The parameters' shapes of a model, or of parameters without one.
+
+    Raises:
+        ConfigError: neither.
+    """
+    shapes = synthetic(name) or (
+        [tuple(p.shape) for p in WORKLOADS[name].build().parameters()] if name in WORKLOADS else []
+    )
+    if not shapes:
+        raise ConfigError(
+            f"parameters: {name}",
+            "they are a model's, a number such as 1e8, or tensors x size such as 1000x10",
+            f"choose from {', '.join(WORKLOADS)}, or write one",
+        )
+    return shapes
 
 
 def loss_of(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:

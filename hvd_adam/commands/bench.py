@@ -1,9 +1,11 @@
-"""hvd-adam bench."""
+"""hvd-adam bench step | allreduce | optimizer; the others are in bench_more."""
 
 from __future__ import annotations
 
 import click
 
+from hvd_adam.commands.bench_ending import keeping, tell
+from hvd_adam.commands.bench_more import COMMANDS
 from hvd_adam.commands.group import NearestGroup
 
 
@@ -13,15 +15,25 @@ def bench() -> None:
 
 
 @bench.command()
-@click.option("--model", "models", multiple=True, help="lenet, resnet18 or transformer; several allowed. [all three]")
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    help="lenet, resnet18, transformer, 1e6, 1000x10. [first three]",
+)
 @click.option("--peers", help="Which, separated by commas; all by default. Ours is always among them.")
 @click.option("-n", "--ranks", type=click.IntRange(1), default=2, show_default=True)
 @click.option(
     "--rounds", type=click.IntRange(1), default=9, show_default=True, help="Turns of each; 5 give an interval."
 )
 @click.option("--samples", type=click.IntRange(1), help="Batch of a rank; the model's own by default.")
+@click.option("--dtype", type=click.Choice(["float32", "float64", "bfloat16"]), default="float32", show_default=True)
+@click.option("--turn", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="Seconds, about.")
 @click.option("--out", metavar="FILE", default="runs/bench/step.json", show_default=True, help="Where the figures go.")
-def step(models: tuple[str, ...], peers: str | None, ranks: int, rounds: int, samples: int | None, out: str) -> None:
+def step(
+    models: tuple[str, ...], peers: str | None, ranks: int, rounds: int, samples: int | None, dtype: str, turn: float,
+    out: str,
+) -> None:  # fmt: skip
     """A training step beside stock Horovod, DDP and bare compute, as installed and as the launchers start it."""
     from pathlib import Path
 
@@ -29,16 +41,15 @@ def step(models: tuple[str, ...], peers: str | None, ranks: int, rounds: int, sa
     from hvd_adam.bench.names import known
     from hvd_adam.bench.peers import PEERS
     from hvd_adam.bench.surroundings import facts, save, warn
-    from hvd_adam.bench.workloads import WORKLOADS
+    from hvd_adam.bench.workloads import WORKLOADS, workload
 
     names = [name.strip() for name in peers.split(",")] if peers else list(PEERS)
     for name in names:
         known("peer", name, PEERS)
     chosen = models or tuple(WORKLOADS)
     for model in chosen:
-        known("model", model, WORKLOADS)
-    for line in warn(ranks):
-        _tell(line)
+        workload(model)
+    tell(*warn(ranks))
     done: list[bench_step.Comparison] = []
     path, where = Path(out), facts()
 
@@ -47,10 +58,11 @@ def step(models: tuple[str, ...], peers: str | None, ranks: int, rounds: int, sa
 
     from rich.console import Console
 
-    for model in chosen:
-        found = bench_step.compare(model, ranks, names, rounds, samples, _tell, keep)
-        done.append(found)
-        Console().print(bench_step.table(found))
+    with keeping(path):
+        for model in chosen:
+            found = bench_step.compare(model, ranks, names, rounds, samples, tell, keep, dtype, turn)
+            done.append(found)
+            Console().print(bench_step.table(found))
     click.echo(f"n = {rounds} rounds in random order: medians, and 95 % bootstrap intervals of the ratios.")
     click.echo(f"All of it: {path}")
 
@@ -70,13 +82,13 @@ def allreduce(ranks: int, largest: str, rounds: int, out: str) -> None:
     from hvd_adam.bench.surroundings import facts, save, warn
 
     most, path, where = exchange.read_size(largest), Path(out), facts()
-    for line in warn(ranks):
-        _tell(line)
+    tell(*warn(ranks))
 
     def keep(found: exchange.Exchange) -> None:
         save(path, "bench allreduce", {**where, **found.to_plain()})
 
-    found = exchange.measure(ranks, most, (*exchange.OURS, *exchange.RAW), rounds, _tell, keep)
+    with keeping(path):
+        found = exchange.measure(ranks, most, (*exchange.OURS, *exchange.RAW), rounds, tell, keep)
     Console().print(exchange.table(found))
     for line in exchange.lines(found):
         click.echo(line)
@@ -97,25 +109,25 @@ def optimizer(parameters: tuple[str, ...], rounds: int, threads: int, dtype: str
 
     from hvd_adam.bench import optimizer as steps
     from hvd_adam.bench.surroundings import facts, free_memory, save, warn
+    from hvd_adam.bench.workloads import shapes_of
 
     chosen, path, where = parameters or steps.LISTS, Path(out), facts()
     for name in chosen:
-        steps.shapes(name)
-    for line in warn(1):
-        _tell(line)
+        shapes_of(name)
+    tell(*warn(1))
     done: list[steps.Timings] = []
-    for name in chosen:
-        needed, room = steps.needed_memory(name, dtype), free_memory()
-        if needed > room:
-            _tell(f"{name}: left out, it needs {needed >> 20:,} MB and {room >> 20:,} MB are free")
-            continue
-        done.append(steps.measure(name, rounds, threads, dtype))
-        save(path, "bench optimizer", {**where, "timings": [one.to_plain() for one in done]})
-        _tell(f"{name}: done")
+    with keeping(path):
+        for name in chosen:
+            needed, room = steps.needed_memory(name, dtype), free_memory()
+            if needed > room:
+                tell(f"{name}: left out, it needs {needed >> 20:,} MB and {room >> 20:,} MB are free")
+                continue
+            done.append(steps.measure(name, rounds, threads, dtype))
+            save(path, "bench optimizer", {**where, "timings": [one.to_plain() for one in done]})
+            tell(f"{name}: done")
     Console().print(steps.table(done))
     click.echo(f"n = {rounds} rounds in random order: medians, and 95 % bootstrap intervals. All of it: {path}")
 
 
-def _tell(text: str) -> None:
-    """Progress: not what the command was asked for."""
-    click.echo(text, err=True)
+for _command in COMMANDS:
+    bench.add_command(_command)

@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from hvd_adam.bench import surroundings
+from hvd_adam.bench import figures, growth, starting, surroundings, throughput
 from hvd_adam.bench.allreduce import read_size, sizes
-from hvd_adam.bench.optimizer import measure, shapes
+from hvd_adam.bench.memory import Held
+from hvd_adam.bench.optimizer import measure
 from hvd_adam.bench.peers import PEERS
 from hvd_adam.bench.ratios import latency_and_bandwidth, median, ratio
-from hvd_adam.bench.step import Comparison, Row, table
-from hvd_adam.bench.workloads import WORKLOADS, loss_of
+from hvd_adam.bench.step import INSTALLED, LAUNCHER, Comparison, Row, compare, held, table
+from hvd_adam.bench.workloads import DTYPES, WORKLOADS, loaded, loss_of, shapes_of, workload
 from hvd_adam.cli import cli
-from hvd_adam.errors import ConfigError
+from hvd_adam.errors import ConfigError, RunError
 
 
 def test_a_slowdown_that_a_whole_round_shares_leaves_the_ratio_alone() -> None:
@@ -62,11 +63,11 @@ def test_sizes_go_up_by_four_and_end_at_the_largest() -> None:
     ("name", "total"), [("lenet", 431_080), ("1e6", 10**6), ("2500000", 2_500_000), ("1000x10", 10**4)]
 )
 def test_parameters_by_name(name: str, total: int) -> None:
-    assert sum(int(np.prod(shape)) for shape in shapes(name)) == total
+    assert sum(int(np.prod(shape)) for shape in shapes_of(name)) == total
 
 
 def test_the_transformer_has_about_ten_million_weights_and_every_model_takes_its_batch() -> None:
-    assert sum(int(np.prod(shape)) for shape in shapes("transformer")) == pytest.approx(10e6, rel=0.05)
+    assert sum(int(np.prod(shape)) for shape in shapes_of("transformer")) == pytest.approx(10e6, rel=0.05)
     for load in WORKLOADS.values():
         assert loss_of(load.build(), load.batch(2)).item() > 0
 
@@ -95,6 +96,13 @@ def test_the_table_has_our_step_to_each_peer() -> None:
         (["allreduce", "--largest", "3X"], "size: 3X.\n"),
         (["allreduce", "--largest", "10"], "size: 10.\n"),
         (["optimizer", "--parameters", "many"], "parameters: many.\n"),
+        (["step", "--model", "0x10"], "model: 0x10.\n"),
+        (["scale", "--model", "resnet"], "model: resnet.\n  Bench knows no such model.\n  Did you mean resnet18?"),
+        (["scale", "--parameters", "1e"], "parameters: 1e.\n"),
+        (["scale", "--ranks", "1,0"], "ranks: 1,0.\n  They are whole numbers above zero.\n"),
+        (["scale", "--workers", "two"], "workers: two.\n"),
+        (["memory", "--model", "lenett"], "model: lenett.\n"),
+        (["study", "configs/studies/none.yaml"], "configs/studies/none.yaml"),
     ],
 )
 def test_a_wrong_name_is_said_before_anything_starts(arguments: list[str], expected: str) -> None:
@@ -126,3 +134,204 @@ def test_parameters_that_memory_does_not_hold_are_left_out_and_the_others_timed(
     assert done.exit_code == 0, done.output
     assert "1e6: left out, it needs 91 MB and 0 MB are free" in done.output
     assert [one["parameters"] for one in json.loads((tmp_path / "o.json").read_text())["timings"]] == ["100"]
+
+
+def test_a_model_without_work_has_the_parameters_of_its_name_and_a_gradient_for_each_of_them() -> None:
+    model = workload("3x5").build()
+    loss_of(model, workload("3x5").batch(2)).backward()
+    assert [tuple(p.shape) for p in model.parameters()] == [(5,)] * 3
+    assert all(p.grad is not None and p.grad.abs().min() > 0 for p in model.parameters())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["lenet", "transformer", "1e4"])
+def test_models_take_their_batch_in_each_precision(name: str, dtype: str) -> None:
+    model, batch = loaded(workload(name), 2, DTYPES[dtype])
+    loss = loss_of(model, batch)
+    assert loss.dtype == DTYPES[dtype] == next(model.parameters()).dtype
+
+
+def test_exponents_of_exact_powers_come_back_whatever_the_rounds_share() -> None:
+    noise = np.random.default_rng(0).lognormal(0, 1, 6)
+    points = [
+        growth.Point(name, 2, 1, tuple(3e-9 * float(name) ** 0.9 * noise)) for name in ("1e4", "1e6", "1e7", "1e8")
+    ]
+    points += [growth.Point("lenet", r, w, tuple(1e-3 * w**1.1 * r**0.2 * noise)) for r in (1, 2, 4) for w in (1, 2, 8)]
+    found = growth.Growth(points).exponents()
+    by = {(one.against, one.of): one for one in growth.growth_of(growth.Growth(points).to_plain()).exponents()}
+    assert len(by) == len(found) == 1 + 3 + 3
+    sized = by["parameters", "synthetic, 2 ranks"]
+    assert sized.ends == (1e6, 1e8)  # smaller ones say what latency is
+    assert (sized.value.value, sized.value.low, sized.value.high) == pytest.approx((0.9, 0.9, 0.9))
+    assert by["workers a rank", "lenet, 2 ranks"].value.value == pytest.approx(1.1)
+    assert by["ranks", "lenet, 8 workers a rank"].value.value == pytest.approx(0.2)
+
+
+def test_the_model_of_seconds_is_fitted_to_what_scale_has_timed() -> None:
+    from hvd_adam.commands.bench_more import seconds_models
+
+    def seconds(ranks: int, workers: int) -> float:
+        return 2e-3 + 1e-4 * 32 * workers + 5e-4 * 2 * (ranks - 1)
+
+    points = [growth.Point("lenet", r, w, (seconds(r, w),) * 2) for r in (1, 2, 4) for w in (1, 4)]
+    said, plain = seconds_models(growth.Growth(points))
+    assert plain["lenet"]["coefficients"] == pytest.approx([2e-3, 1e-4, 5e-4, 0], abs=1e-9)
+    assert said[0].startswith("lenet: 2 ms a step + 0.1 ms a sample + 0.5 ms x 2 (n - 1)")
+    assert seconds_models(growth.Growth(points[:2])) == ([], {})  # one number of ranks says nothing of more
+
+
+def test_the_least_memory_is_a_bare_steps_and_two_moments() -> None:
+    parameters = 4 * 431_080
+    bare = (parameters * 2 + 1000,) * 5  # parameters, gradients and activations
+    assert Held("lenet", tuple(2 * (b + 2 * parameters) for b in bare), bare).ratio.value == 2
+
+
+def test_runs_an_hour_are_those_of_the_study_to_those_launched_alone() -> None:
+    found = throughput.Throughput("s.yaml", 20, [2.0] * 5, [9.0] * 5)
+    assert found.ratio.value == 4.5
+    assert throughput.lines(found)[1] == "s.yaml, 20 runs: 1,800 an hour, and 400 where each is launched by itself"
+
+
+def test_a_run_that_fails_ends_the_benchmark_with_what_it_printed(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="It printed:\n    hvd-adam: "):
+        throughput.measure(str(tmp_path / "none.yaml"), (), 1)
+
+
+def test_a_peer_that_is_not_installed_is_left_out_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hvd_adam.bench.peers.find_spec", lambda name: None)
+    assert PEERS["horovod"].why_not("float32") == "horovod is not installed"
+    monkeypatch.setattr("torch.distributed.is_mpi_available", lambda: False)
+    assert PEERS["ddp-mpi"].why_not("float32") == "this torch is built without MPI"
+    assert PEERS["ddp"].why_not("bfloat16") == ""
+    monkeypatch.undo()
+    assert PEERS["horovod"].why_not("bfloat16") == "it does not average bfloat16"
+
+
+class NoJobs:
+    """Stands in for jobs: every step takes a second."""
+
+    started: list[str] = []
+
+    def __init__(self, jobs) -> None:
+        self.names = NoJobs.started = [job.name for job in jobs]
+        self.memory = dict.fromkeys(self.names, 1)
+
+    def __enter__(self) -> NoJobs:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def calibrate(self, *_: object) -> int:
+        return 3
+
+    def calibrate_each(self, *_: object) -> dict[str, int]:
+        return dict.fromkeys(self.names, 3)
+
+    def rounds(self, count: int, *_: object):
+        for _ in range(count):
+            yield dict.fromkeys(self.names, 1.0)
+
+
+def test_jobs_that_memory_does_not_hold_are_left_out_ours_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hvd_adam.bench.step.Crews", NoJobs)
+    monkeypatch.setattr("hvd_adam.bench.step.free_memory", lambda: 3 * 2 * (held("1e7", 4) + (300 << 20)))
+    found = compare("1e7", 2, ["ddp", "ddp-fused"], 1)
+    assert NoJobs.started == ["hvd_adam (launcher's)", "hvd_adam (as installed)", "ddp (launcher's)"]
+    assert set(found.left_out) == {"ddp (as installed)", "ddp-fused", "ddp-fused (as installed)"}
+    assert found.left_out["ddp-fused"].startswith("its job needs 981 MB beside the others")
+
+
+def test_sizes_that_memory_does_not_hold_are_left_out_of_scale(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(growth, "Crews", NoJobs)
+    monkeypatch.setattr(growth, "free_memory", lambda: 2 << 30)
+    command = ["bench", "scale", "--model", "lenet", "--parameters", "1e6", "--parameters", "1e9", "--rounds", "1"]
+    done = CliRunner().invoke(cli, [*command, "--out", str(tmp_path / "s.json")])
+    assert done.exit_code == 0, done.output
+    assert "1e9: left out, it needs 38,746 MB, and 1,409 MB are free" in done.output
+    assert json.loads((tmp_path / "s.json").read_text())["left_out"].keys() == {"1e9"}
+
+
+def test_more_ranks_than_cores_are_warned_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("hvd_adam.bench.step.Crews", NoJobs)
+    command = ["bench", "step", "--model", "lenet", "--peers", "bare", "-n", "4000", "--rounds", "1"]
+    monkeypatch.setattr("hvd_adam.bench.step.free_memory", lambda: 1 << 60)
+    done = CliRunner().invoke(cli, [*command, "--out", str(tmp_path / "s.json")])
+    assert "4000 ranks share" in done.output
+
+
+def test_what_was_measured_before_an_interrupt_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Interrupted(NoJobs):
+        def rounds(self, count: int, *rest: object):
+            yield from super().rounds(2)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("hvd_adam.bench.step.Crews", Interrupted)
+    out = tmp_path / "step.json"
+    command = ["bench", "step", "--model", "lenet", "--peers", "bare", "--out", str(out)]
+    done = CliRunner().invoke(cli, command)
+    assert done.exit_code != 0
+    assert f"interrupted: what was measured is in {out}" in done.output
+    assert [len(row["seconds"]) for row in json.loads(out.read_text())["comparisons"][0]["rows"]] == [2, 2, 2]
+
+
+def recorded(folder: Path, ours: float, spread: float = 0.0) -> Path:
+    """Figures of a step and of starting; `ours` seconds beside peers of one second."""
+    rounds = [1.0 - spread, 1.0, 1.0, 1.0, 1.0 + spread]
+    rows = [
+        {"peer": peer, "surroundings": where, "seconds": [value * t for t in rounds], "memory": 0}
+        for peer, value in (("hvd_adam", ours), ("horovod", 1.0)) for where in (LAUNCHER, INSTALLED)
+    ]  # fmt: skip
+    for row in rows[2:]:
+        row["seconds"] = [1.0] * 5
+    step = {"kind": "bench step", "comparisons": [{"model": "lenet", "rows": rows}]}
+    names = (starting.IMPORT, starting.HELP, starting.CHECK, starting.STEP)
+    times = {"kind": "bench start", "ranks": 2, "seconds": {name: [ours] * 5 for name in names}}
+    folder.mkdir()
+    (folder / "step.json").write_text(json.dumps(step))
+    (folder / "start.json").write_text(json.dumps(times))
+    return folder
+
+
+def test_goals_are_held_against_the_right_surroundings(tmp_path: Path) -> None:
+    step = figures.figures(recorded(tmp_path / "a", 0.59))[0]
+    assert (step.of, step.goal, step.goal_installed) == ("lenet", None, 0.60)
+    assert step.installed is not None and step.installed.value == pytest.approx(0.59)
+    assert step.met() is True
+    assert figures.figures(recorded(tmp_path / "b", 0.61))[0].met() is False
+
+
+def test_a_ratio_is_worse_where_its_whole_interval_lies_above_the_recorded_one(tmp_path: Path) -> None:
+    before = figures.figures(recorded(tmp_path / "before", 0.5, 0.05))
+    assert figures.worse(figures.figures(recorded(tmp_path / "better", 0.1)), before) == []
+    assert figures.worse(figures.figures(recorded(tmp_path / "alike", 0.53, 0.05)), before) == []
+    said = figures.worse(figures.figures(recorded(tmp_path / "worse", 0.6, 0.05)), before)
+    assert len(said) == 2  # as installed and in the same environment; slower starts are seconds, and their ratio is 1
+    assert said[0] == (
+        "training step / stock Horovod + default Adam, lenet, as installed: 0.600 (0.570 to 0.630), "
+        "recorded 0.500 (0.475 to 0.525)"
+    )
+
+
+def test_more_runs_an_hour_are_better(tmp_path: Path) -> None:
+    def study(alone: float) -> list[figures.Figure]:
+        kept = {"kind": "bench study", "study": "d.yaml", "runs": 4, "in_study": [1.0] * 5, "alone": [alone] * 5}
+        (tmp_path / "study.json").write_text(json.dumps(kept))
+        return figures.figures(tmp_path)
+
+    assert [study(6.0)[0].met(), study(4.0)[0].met()] == [True, False]
+    assert figures.worse(study(6.0), study(4.0)) == [] and len(figures.worse(study(4.0), study(6.0))) == 1
+
+
+def test_the_table_says_n_interval_and_goal(tmp_path: Path) -> None:
+    lines = figures.table(figures.figures(recorded(tmp_path / "a", 0.5, 0.05))).splitlines()
+    assert lines[2] == (
+        "| training step / stock Horovod + default Adam | lenet | 0.5 (0.475 to 0.525) | 0.5 (0.475 to 0.525) | 5 "
+        "| <= 0.60 as installed | yes |"
+    )
+    assert lines[3] == "| `hvd-adam --help` |  |  | 0.5 s (0.5 to 0.5) | 5 | <= 0.30 | **no** |"
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "step.json").write_text("[]")
+    with pytest.raises(ConfigError, match="It does not hold the figures of bench step"):
+        figures.figures(tmp_path)

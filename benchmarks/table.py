@@ -1,0 +1,103 @@
+"""Makes the figures of docs/performance.md again, or compares this machine's ratios with the recorded ones.
+
+    python benchmarks/table.py                       all of it, about 25 minutes on two quiet cores: `make bench`
+    python benchmarks/table.py --only step,start     some of it; the other figures stay
+    python benchmarks/table.py --only none           only writes the table again
+    python benchmarks/table.py --check               fewer rounds, kept nowhere: `make bench-check`; exit code 1 where
+                                                     a ratio got worse than its recorded interval
+
+What was measured lies in benchmarks/recorded/, a file for each command of `hvd-adam bench`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from hvd_adam.bench.figures import READERS, figures, table, worse
+
+TREE = Path(__file__).resolve().parents[1]
+RECORDED, PAGE = TREE / "benchmarks" / "recorded", TREE / "docs" / "performance.md"
+BEGIN, END = "<!-- made by benchmarks/table.py -->", "<!-- end -->"
+PEERS = "hvd_adam-exact,parts,horovod,horovod-fused,horovod-tuned,ddp-fused"
+SIZES = "--parameters lenet --parameters resnet18 --parameters transformer --parameters 1e8 --parameters 1000x10"
+COMMANDS = {  # in the order of what a user asks first; (full, check)
+    "optimizer": (f"{SIZES} --rounds 15", f"{SIZES} --rounds 7"),
+    "step": (f"--peers {PEERS} --rounds 9 --turn 0.6", "--peers parts,horovod,ddp-fused --rounds 5 --turn 0.3"),
+    "allreduce": ("--largest 512M --rounds 5", "--largest 64M --rounds 5"),
+    "start": ("--rounds 7", "--rounds 5"),
+    "scale": ("--rounds 5", "--model lenet --parameters 1e6 --parameters 1e7 --rounds 5"),
+    "study": ("--rounds 3", ""),
+    "memory": ("--rounds 5", "--model resnet18 --rounds 5"),
+}  # fmt: skip
+
+
+def measure(kind: str, arguments: str, folder: Path) -> bool:
+    """Runs one command of the benchmark; whether it went through."""
+    command = ["bench", kind, *arguments.split()]
+    print(f"hvd-adam {' '.join(command)}", flush=True)
+    started = time.monotonic()
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as place:
+        made = Path(place) / f"{kind}.json"
+        code = subprocess.run([sys.executable, "-m", "hvd_adam", *command, "--out", str(made)], cwd=TREE).returncode
+        if made.is_file():
+            kept = {**json.loads(made.read_text()), "command": f"hvd-adam {' '.join(command)}"}
+            (folder / f"{kind}.json").write_text(json.dumps(kept, indent=1) + "\n")
+    print(f"  {kind}: {time.monotonic() - started:.0f} s, exit code {code}", flush=True)
+    return code == 0
+
+
+def write_page() -> None:
+    """Puts the table between its markers in docs/performance.md."""
+    parts = []
+    for kind in READERS:
+        file = RECORDED / f"{kind}.json"
+        if file.is_file():
+            kept = json.loads(file.read_text())
+            versions = ", ".join(f"{name} {v}" for name, v in kept["versions"].items() if v and name != "hvd_adam")
+            parts.append(f"* `{kept.get('command', f'hvd-adam bench {kind}')}`: {kept['host_cores']} cores, "
+                         f"{kept['processor']}, {versions}")  # fmt: skip
+    made = f"{BEGIN}\n\n{table(figures(RECORDED))}\n\n" + "\n".join(parts) + f"\n\n{END}"
+    text = PAGE.read_text()
+    PAGE.write_text(text[: text.index(BEGIN)] + made + text[text.index(END) + len(END) :])
+
+
+def check() -> int:
+    """Measures with fewer rounds, and says which ratios got worse."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        through = [measure(kind, few, folder) for kind, (_, few) in COMMANDS.items() if few]
+        found = worse(figures(folder), figures(RECORDED))
+    for line in found:
+        print(f"worse: {line}")
+    print(f"{len(found)} ratios are worse than recorded in {RECORDED}")
+    return 1 if found or not all(through) else 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--only", default=",".join(COMMANDS), help="which, separated by commas; none")
+    parser.add_argument("--check", action="store_true", help="compare with what is recorded")
+    asked = parser.parse_args()
+    if asked.check:
+        return check()
+    chosen = [] if asked.only == "none" else asked.only.split(",")
+    if unknown := set(chosen) - set(COMMANDS):
+        parser.error(f"there is no {', '.join(sorted(unknown))}; choose from {', '.join(COMMANDS)}")
+    through = True
+    for kind in chosen:
+        through &= measure(kind, COMMANDS[kind][0], RECORDED)
+        write_page()  # after each: what is measured stands, whatever comes of the next
+    if not chosen:
+        write_page()
+    return 0 if through else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

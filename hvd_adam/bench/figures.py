@@ -1,0 +1,229 @@
+"""The figures that the project is held to, read from what the benchmarks have kept; and whether they got worse.
+
+Figures are ratios, which the load of the machine moves least; seconds are shown, never compared.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hvd_adam.bench.ratios import Ratio, median, ratio
+from hvd_adam.errors import ConfigError
+
+Kept = Mapping[str, Any]
+INSTALLED, LAUNCHER = "as installed", "launcher's"
+OURS, EXACT = "hvd_adam", "hvd_adam-exact"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One row of the table.
+
+    Attributes:
+        what: both sides of the ratio; `of`: model, size, ...
+        installed: with the peer as it is installed; None where there is no such difference.
+        alike: with both in the environment that the launchers set, or where there is one environment alone.
+        goal, goal_installed: the limit of each; None has none.
+        more: larger is better.
+        unit: "" of a ratio; "s" of seconds, which are not compared.
+    """
+
+    what: str
+    of: str
+    alike: Ratio
+    goal: float | None
+    installed: Ratio | None = None
+    goal_installed: float | None = None
+    more: bool = False
+    unit: str = ""
+
+    @property
+    def name(self) -> str:
+        """What it is called in a sentence."""
+        return f"{self.what}, {self.of}" if self.of else self.what
+
+    def met(self) -> bool | None:
+        """Whether all its goals are; None without one."""
+        pairs = ((self.alike, self.goal), (self.installed, self.goal_installed))
+        held = [self._within(value.value, goal) for value, goal in pairs if value is not None and goal is not None]
+        return all(held) if held else None
+
+    def _within(self, value: float, goal: float) -> bool:
+        return value >= goal if self.more else value <= goal
+
+
+def figures(folder: Path) -> list[Figure]:
+    """All figures that the JSON files in the folder hold, in the order of the table."""
+    found: list[Figure] = []
+    for kind, read in READERS.items():
+        file = folder / f"{kind}.json"
+        if file.is_file():
+            found += read(_read(file, kind))
+    return found
+
+
+def _read(file: Path, kind: str) -> Kept:
+    """
+    Raises:
+        ConfigError: it is not what `bench` has written.
+    """
+    try:
+        kept = json.loads(file.read_text())
+        if kept["kind"] == f"bench {kind}":
+            return dict(kept)
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise ConfigError(str(file), f"it does not hold the figures of bench {kind}", f"hvd-adam bench {kind} --out {file}")
+
+
+def _optimizer(kept: Kept) -> Iterator[Figure]:
+    for one in kept["timings"]:
+        times = one["seconds"]
+        name = one["parameters"] + ("" if one["dtype"] == "float32" else f", {one['dtype']}")
+        ours = times["GenericAdam"]
+        yield Figure("GenericAdam's step / torch's fused Adam", name, ratio(ours, times["torch fused"]), 1.05)
+        goal = 0.25 if name == "resnet18" else None
+        yield Figure("GenericAdam's step / torch's default Adam", name, ratio(ours, times["torch default"]), goal)
+
+
+def _each(goal: float) -> dict[str, float]:
+    return dict.fromkeys(("lenet", "resnet18", "transformer"), goal)
+
+
+# peer -> (what, goals by model in the same environment, goals by model as installed)
+_PEERS: dict[str, tuple[str, dict[str, float], dict[str, float]]] = {
+    "horovod": ("stock Horovod + default Adam", {}, {"lenet": 0.60, "resnet18": 0.45, "transformer": 0.60}),
+    "horovod-fused": ("stock Horovod + fused Adam", {}, {}),
+    "horovod-tuned": ("stock Horovod + fused Adam, tuned", _each(0.85), {}),
+    "ddp": ("DDP over gloo + default Adam", {}, {}),
+    "ddp-fused": ("DDP over gloo + fused Adam", _each(0.80), _each(0.65)),
+    "ddp-mpi": ("DDP over MPI + fused Adam", {}, {}),
+    "parts": ("(bare + raw exchange + fused step)", _each(1.05), {}),
+}
+
+
+def _step(kept: Kept) -> Iterator[Figure]:
+    for one in kept["comparisons"]:
+        times = {(row["peer"], row["surroundings"]): row["seconds"] for row in one["rows"]}
+        ours, model = times.get((OURS, LAUNCHER)), one["model"]
+        name = model + ("" if one.get("dtype", "float32") == "float32" else f", {one['dtype']}")
+        if not ours:
+            continue
+        for peer, (what, alike, installed) in _PEERS.items():
+            theirs, plain = times.get((peer, LAUNCHER)), times.get((peer, INSTALLED))
+            if theirs and plain:
+                pair = ratio(ours, theirs), alike.get(name), ratio(ours, plain), installed.get(name)
+                yield Figure(f"training step / {what}", name, *pair)
+        if exact := times.get((EXACT, LAUNCHER)):
+            yield Figure("exact mode / default mode", name, ratio(exact, ours), 1.5)
+
+
+def _allreduce(kept: Kept) -> Iterator[Figure]:
+    for text, times in kept["seconds"].items():
+        size = int(text)
+        raw = [way for way in times if way.startswith("raw ")]
+        if size < 1 << 20 or not raw:
+            continue
+        best = min(raw, key=lambda way: median(times[way]).value)
+        for way, what in (("horovod in pieces", "our allreduce"), ("mpi in pieces", "our allreduce, plain MPI")):
+            if way in times:
+                what = f"{what} / best raw MPI_Allreduce"
+                yield Figure(what, f"{size >> 20} MB", ratio(times[way], times[best]), 1.05)
+
+
+def _memory(kept: Kept) -> Iterator[Figure]:
+    for one in kept["held"]:
+        least = [bare + 2 * one["parameters"] for bare in one["bare"]]
+        yield Figure("peak memory / (4 x parameters + activations)", one["model"], ratio(one["ours"], least), 1.10)
+
+
+def _start(kept: Kept) -> Iterator[Figure]:
+    times = kept["seconds"]
+    yield Figure("`hvd-adam --help`", "", median(times["hvd-adam --help"]), 0.3, unit="s")
+    yield Figure("`hvd-adam check`", "", median(times["hvd-adam check"]), 1.0, unit="s")
+    found = ratio(times["launch to first step"], times["import torch"])
+    yield Figure("launch to first step / import torch", f"{kept['ranks']} ranks", found, 2.0)
+
+
+def _study(kept: Kept) -> Iterator[Figure]:
+    name = f"{Path(kept['study']).stem}, {kept['runs']} runs"
+    yield Figure("runs an hour / launching each run", name, ratio(kept["alone"], kept["in_study"]), 5.0, more=True)
+
+
+def _scale(kept: Kept) -> Iterator[Figure]:
+    from hvd_adam.bench.growth import growth_of
+
+    for one in growth_of(dict(kept)).exponents():
+        of = f"{one.of}, {one.ends[0]:,.0f} to {one.ends[1]:,.0f}"
+        goal = None if one.against == "ranks" else 1.05
+        yield Figure(f"exponent of a step against {one.against}", of, one.value, goal)
+
+
+READERS: dict[str, Callable[[Kept], Iterator[Figure]]] = {
+    "optimizer": _optimizer,
+    "step": _step,
+    "allreduce": _allreduce,
+    "memory": _memory,
+    "start": _start,
+    "study": _study,
+    "scale": _scale,
+}
+
+
+def table(found: Sequence[Figure]) -> str:
+    """Markdown: a row a figure, with its n and its goal."""
+    lines = ["| figure | of | as installed | same environment | n | goal | met |", "|---|---|---|---|---|---|---|"]
+    for one in found:
+        goals = [(one.goal_installed, " as installed"), (one.goal, " same" if one.goal_installed is not None else "")]
+        sign = ">=" if one.more else "<="
+        goal = ", ".join(f"{sign} {limit:.2f}{where}" for limit, where in goals if limit is not None)
+        met = {True: "yes", False: "**no**", None: ""}[one.met()]
+        cells = [
+            one.what,
+            one.of,
+            _cell(one.installed, ""),
+            _cell(one.alike, one.unit),
+            str(one.alike.rounds),
+            goal,
+            met,
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(value: Ratio | None, unit: str) -> str:
+    if value is None:
+        return ""
+    interval = "" if math.isnan(value.low) else f" ({value.low:.3g} to {value.high:.3g})"
+    return f"{value.value:.3g}{' ' * bool(unit)}{unit}{interval}"
+
+
+def worse(now: Sequence[Figure], recorded: Sequence[Figure]) -> list[str]:
+    """Sentences on the ratios that got worse: the whole interval lies on the worse side of the recorded one.
+
+    Figures that only one side has, those without intervals on both and seconds say nothing.
+    """
+    before = {(one.what, one.of): one for one in recorded}
+    said = []
+    for one in now:
+        old = before.get((one.what, one.of))
+        if old is None or one.unit:
+            continue
+        for where, new, was in (
+            ("as installed", one.installed, old.installed),
+            ("same environment", one.alike, old.alike),
+        ):
+            if new is not None and was is not None and _is_worse(new, was, one.more):
+                said.append(f"{one.name}, {where}: {new}, recorded {was}")
+    return said
+
+
+def _is_worse(new: Ratio, old: Ratio, more: bool) -> bool:
+    if math.isnan(new.low) or math.isnan(old.low):
+        return False
+    return new.high < old.low if more else new.low > old.high
