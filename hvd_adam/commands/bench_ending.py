@@ -2,12 +2,66 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def outputs(name: str, rounds: int) -> Callable[[Command], Command]:
+    """The options that every command has: --rounds, --out, --json and --plot."""
+    options = (
+        click.option(
+            "--plot", type=click.Path(path_type=Path), metavar="FILE", callback=_drawable,
+            help="Draw it: svg, png or pdf.",
+        ),
+        click.option("--json", "as_json", is_flag=True, help="Print the JSON instead of tables."),
+        click.option(
+            "--out", type=click.Path(path_type=Path), metavar="FILE", default=f"runs/bench/{name}.json",
+            show_default=True, help="Where the figures go.",
+        ),
+        click.option(
+            "--rounds", type=click.IntRange(1), default=rounds, show_default=True, help="Of each; 5 give an interval."
+        ),
+    )  # fmt: skip
+
+    def add(command: Command) -> Command:
+        for option in options:
+            command = option(command)
+        return command
+
+    return add
+
+
+def _drawable(_: click.Context, __: click.Parameter, plot: Path | None) -> Path | None:
+    """Before anything is timed."""
+    if plot is not None:
+        from hvd_adam.bench.picture import check_ending
+
+        check_ending(plot)
+    return plot
+
+
+def finish(out: Path, as_json: bool, plot: Path | None, *shown: Any) -> None:
+    """Prints tables and sentences, or what was kept; and draws it."""
+    if as_json:
+        click.echo(out.read_text() if out.is_file() else "{}", nl=False)
+    else:
+        from rich.console import Console
+
+        for one in shown:
+            click.echo(one) if isinstance(one, str) else Console().print(one)
+        click.echo(f"All of it: {out}")
+    if plot is not None and out.is_file():
+        from hvd_adam.bench.picture import draw
+
+        draw(json.loads(out.read_text()), plot)
 
 
 def tell(*lines: str) -> None:

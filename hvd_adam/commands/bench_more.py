@@ -7,26 +7,10 @@ from typing import Any
 
 import click
 
-from hvd_adam.commands.bench_ending import keeping, tell
+from hvd_adam.commands.bench_ending import finish, keeping, outputs, tell
 from hvd_adam.errors import ConfigError
 
 _RANKS = click.option("-n", "--ranks", type=click.IntRange(1), default=2, show_default=True)
-
-
-def out(name: str) -> Any:
-    """The option that says where the figures go."""
-    return click.option("--out", metavar="FILE", default=f"runs/bench/{name}.json", show_default=True, help="The JSON.")
-
-
-def rounds_option(default: int) -> Any:
-    """The option that says how often each is timed."""
-    return click.option(
-        "--rounds",
-        type=click.IntRange(1),
-        default=default,
-        show_default=True,
-        help="Turns of each; 5 give an interval.",
-    )
 
 
 @click.command()
@@ -34,12 +18,12 @@ def rounds_option(default: int) -> Any:
 @click.option("--parameters", "sizes", multiple=True, help="1e6, 1000x10; several allowed. [1e4 to 1e8]")
 @click.option("--ranks", default="1,2", show_default=True, help="Numbers of ranks.")
 @click.option("--workers", default="1,2,4,8", show_default=True, help="Workers that each rank plays.")
-@rounds_option(5)
-@out("scale")
-def scale(models: tuple[str, ...], sizes: tuple[str, ...], ranks: str, workers: str, rounds: int, out: str) -> None:
+@outputs("scale", 5)
+def scale(
+    models: tuple[str, ...], sizes: tuple[str, ...], ranks: str, workers: str, rounds: int,
+    out: Path, as_json: bool, plot: Path | None,
+) -> None:  # fmt: skip
     """How a step grows with ranks, workers a rank and parameters; and the model of seconds that studies use."""
-    from rich.console import Console
-
     from hvd_adam.bench import growth
     from hvd_adam.bench.names import known
     from hvd_adam.bench.surroundings import facts, save, warn
@@ -52,18 +36,18 @@ def scale(models: tuple[str, ...], sizes: tuple[str, ...], ranks: str, workers: 
     for size in measured:
         shapes_of(size)
     many, played = counts("ranks", ranks), counts("workers", workers)
-    tell(*warn(max(many)))
-    path, where = Path(out), facts()
+    warnings = warn(max(many))
+    where = {**facts(), "warnings": warnings}
+    tell(*warnings)
 
     def keep(found: growth.Growth) -> None:
-        save(path, "bench scale", {**where, **found.to_plain(), "models_of_seconds": seconds_models(found)[1]})
+        save(out, "bench scale", {**where, **found.to_plain(), "models_of_seconds": seconds_models(found)[1]})
 
-    with keeping(path):
+    with keeping(out):
         found = growth.measure(chosen, measured, many, played, rounds, tell, keep)
-    Console().print(growth.table(found))
-    for line in seconds_models(found)[0]:
-        click.echo(line)
-    click.echo(f"n = {rounds} rounds in random order: medians, and 95 % bootstrap intervals. All of it: {path}")
+    said = [f"{name}: left out, it {why}" for name, why in found.left_out.items()] + seconds_models(found)[0]
+    medians = f"n = {rounds} rounds in random order: medians, and 95 % bootstrap intervals."
+    finish(out, as_json, plot, growth.table(found), *said, *warnings, medians)
 
 
 def seconds_models(found: Any) -> tuple[list[str], dict[str, Any]]:
@@ -93,78 +77,68 @@ def seconds_models(found: Any) -> tuple[list[str], dict[str, Any]]:
 @click.command()
 @click.option("--model", "models", multiple=True, help="Or 1e8; several allowed. [resnet18, transformer, 1e8]")
 @_RANKS
-@rounds_option(5)
-@out("memory")
-def memory(models: tuple[str, ...], ranks: int, rounds: int, out: str) -> None:
+@outputs("memory", 5)
+def memory(models: tuple[str, ...], ranks: int, rounds: int, out: Path, as_json: bool, plot: Path | None) -> None:
     """Peak memory of a step of ours, beside parameters, gradients, two moments and activations."""
-    from rich.console import Console
-
     from hvd_adam.bench import memory as held
     from hvd_adam.bench.surroundings import facts, save, warn
     from hvd_adam.bench.workloads import workload
 
-    chosen, path, where = models or ("resnet18", "transformer", "1e8"), Path(out), facts()
+    chosen, where = models or ("resnet18", "transformer", "1e8"), facts()
     for model in chosen:
         workload(model)
     tell(*warn(ranks))
     done: list[held.Held] = []
-    with keeping(path):
+    with keeping(out):
         for model in chosen:
             why = held.fits(model, ranks)
             if why:
                 tell(f"{model}: left out, {why}")
                 continue
             done.append(held.measure(model, ranks, rounds, tell))
-            save(path, "bench memory", {**where, "ranks": ranks, "held": [one.to_plain() for one in done]})
-    Console().print(held.table(done))
-    click.echo(f"n = {rounds} jobs of {ranks} ranks each. All of it: {path}")
+            save(out, "bench memory", {**where, "ranks": ranks, "held": [one.to_plain() for one in done]})
+    finish(out, as_json, plot, held.table(done), f"n = {rounds} jobs of {ranks} ranks each.")
 
 
 @click.command()
 @click.argument("config", default="configs/studies/digits.yaml")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-@rounds_option(5)
-@out("study")
-def study(config: str, overrides: tuple[str, ...], rounds: int, out: str) -> None:
+@outputs("study", 5)
+def study(config: str, overrides: tuple[str, ...], rounds: int, out: Path, as_json: bool, plot: Path | None) -> None:
     """Runs an hour of the study in CONFIG, beside launching each of its runs by itself."""
     from hvd_adam.bench import throughput
     from hvd_adam.bench.surroundings import facts, save, warn
     from hvd_adam.study.config import load
 
     load(config, overrides)
-    path, where = Path(out), facts()
+    where = facts()
     tell(*warn(1))
 
     def keep(found: throughput.Throughput) -> None:
-        save(path, "bench study", {**where, **found.to_plain()})
+        save(out, "bench study", {**where, **found.to_plain()})
 
-    with keeping(path):
+    with keeping(out):
         found = throughput.measure(config, overrides, rounds, tell, keep)
-    for line in throughput.lines(found):
-        click.echo(line)
-    click.echo(f"n = {rounds} rounds. All of it: {path}")
+    finish(out, as_json, plot, *throughput.lines(found), f"n = {rounds} rounds.")
 
 
 @click.command()
 @_RANKS
-@rounds_option(5)
-@out("start")
-def start(ranks: int, rounds: int, out: str) -> None:
+@outputs("start", 5)
+def start(ranks: int, rounds: int, out: Path, as_json: bool, plot: Path | None) -> None:
     """Seconds from the launch of some ranks to the end of their first step, beside importing torch alone."""
     from hvd_adam.bench import starting
     from hvd_adam.bench.surroundings import facts, save, warn
 
-    path, where = Path(out), facts()
+    where = facts()
     tell(*warn(ranks))
 
     def keep(found: starting.Starting) -> None:
-        save(path, "bench start", {**where, **found.to_plain()})
+        save(out, "bench start", {**where, **found.to_plain()})
 
-    with keeping(path):
+    with keeping(out):
         found = starting.measure(ranks, rounds, tell, keep)
-    for line in starting.lines(found):
-        click.echo(line)
-    click.echo(f"n = {rounds} rounds in random order. All of it: {path}")
+    finish(out, as_json, plot, *starting.lines(found), f"n = {rounds} rounds in random order.")
 
 
 def counts(kind: str, text: str) -> list[int]:

@@ -68,3 +68,39 @@ def test_a_benchmark_that_is_ended_takes_its_jobs_with_it(tmp_path: Path) -> Non
     while stations(str(tmp_path)):
         assert time.monotonic() < deadline
         time.sleep(0.2)
+
+
+def test_an_interrupt_keeps_what_was_measured_and_ends_the_jobs(tmp_path: Path) -> None:
+    out = tmp_path / "step.json"
+    command = [*BENCH, "step", "--model", "1e4", "--peers", "bare", "--rounds", "100000", "--turn", "0.01"]
+    driver = subprocess.Popen([*command, "--out", str(out)], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 200
+    while not out.exists():
+        assert time.monotonic() < deadline and driver.poll() is None
+        time.sleep(0.2)
+    driver.send_signal(signal.SIGINT)
+    _, said = driver.communicate(timeout=60)
+    assert driver.returncode == 130
+    assert said.endswith(f"interrupted: what was measured is in {out}\n")
+    rows = json.loads(out.read_text())["comparisons"][0]["rows"]
+    assert len(rows) == 3 and len({len(row["seconds"]) for row in rows}) == 1 and rows[0]["seconds"]
+    assert stations(str(tmp_path)) == []
+
+
+def test_a_step_grows_and_holds_memory_as_it_is_read(tmp_path: Path) -> None:
+    """The jobs of `scale` and of `memory`: a number for every point; peaks hold parameters, gradients and moments."""
+    command = [*BENCH, "scale", "--model", "lenet", "--parameters", "1e4", "--ranks", "2", "--workers", "1,3"]
+    done = subprocess.run(
+        [*command, "--rounds", "1", "--out", "s.json"], cwd=tmp_path, capture_output=True, text=True, timeout=280
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    points = json.loads((tmp_path / "s.json").read_text())["points"]
+    assert [(p["model"], p["workers"], p["samples"]) for p in points] == [
+        ("lenet", 1, 64), ("lenet", 3, 192), ("1e4", 1, 2),
+    ]  # fmt: skip
+    command = [*BENCH, "memory", "--model", "1e7", "--rounds", "1", "--out", "m.json"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stdout + done.stderr
+    held = json.loads((tmp_path / "m.json").read_text())["held"][0]
+    assert held["ours"][0] > 4 * held["parameters"] and held["bare"][0] > 2 * held["parameters"]
+    assert stations(str(tmp_path)) == []

@@ -14,6 +14,7 @@ from hvd_adam.bench.allreduce import read_size, sizes
 from hvd_adam.bench.memory import Held
 from hvd_adam.bench.optimizer import measure
 from hvd_adam.bench.peers import PEERS
+from hvd_adam.bench.picture import draw
 from hvd_adam.bench.ratios import latency_and_bandwidth, median, ratio
 from hvd_adam.bench.step import INSTALLED, LAUNCHER, Comparison, Row, compare, held, table
 from hvd_adam.bench.workloads import DTYPES, WORKLOADS, loaded, loss_of, shapes_of, workload
@@ -102,6 +103,7 @@ def test_the_table_has_our_step_to_each_peer() -> None:
         (["scale", "--ranks", "1,0"], "ranks: 1,0.\n  They are whole numbers above zero.\n"),
         (["scale", "--workers", "two"], "workers: two.\n"),
         (["memory", "--model", "lenett"], "model: lenett.\n"),
+        (["start", "--plot", "a.gif"], "--plot a.gif.\n  There is no such kind of picture.\n  End it in .svg or .png"),
         (["study", "configs/studies/none.yaml"], "configs/studies/none.yaml"),
     ],
 )
@@ -335,3 +337,30 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "step.json").write_text("[]")
     with pytest.raises(ConfigError, match="It does not hold the figures of bench step"):
         figures.figures(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["step", "start"])
+def test_a_picture_has_a_row_for_each_figure(kind: str, tmp_path: Path) -> None:
+    kept = json.loads((recorded(tmp_path / "a", 0.5, 0.05) / f"{kind}.json").read_text())
+    draw(kept, tmp_path / "made" / "picture.svg")
+    text = (tmp_path / "made" / "picture.svg").read_text()
+    found = list(figures.READERS[kind](kept))
+    assert found and all(f"<!-- {one.name.replace('--', '- -')} -->" in text for one in found)  # as svg wants it
+
+
+def test_curves_are_drawn_for_sums_and_for_growth(tmp_path: Path) -> None:
+    ways = {"horovod": [1e-3], "raw ring": [2e-3]}
+    draw({"kind": "bench allreduce", "seconds": {"1024": ways, "4096": ways}}, tmp_path / "sums.svg")
+    assert "<!-- raw ring -->" in (tmp_path / "sums.svg").read_text()
+    points = [growth.Point(name, 2, 1, (1e-3,)) for name in ("lenet", "1e4", "1e5")]
+    draw({"kind": "bench scale", **growth.Growth(points).to_plain()}, tmp_path / "steps.svg")
+    assert "<!-- workers a rank: lenet, 2 ranks -->" in (tmp_path / "steps.svg").read_text()
+
+
+def test_a_program_gets_the_json_and_nothing_else(tmp_path: Path) -> None:
+    out, plot = tmp_path / "o.json", tmp_path / "o.png"
+    command = ["bench", "optimizer", "--parameters", "100", "--rounds", "1", "--json", "--plot", str(plot)]
+    done = CliRunner().invoke(cli, [*command, "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout) == json.loads(out.read_text())
+    assert plot.read_bytes().startswith(b"\x89PNG")
