@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hvd_adam.bench.crews import Crews, Job
-from hvd_adam.bench.ratios import Line, Ratio, latency_and_bandwidth, median, ratio
+from hvd_adam.bench.ratios import SHARE, Line, Ratio, latency_and_bandwidth, median, ratio
 from hvd_adam.bench.surroundings import free_memory
 from hvd_adam.errors import ConfigError
 
@@ -72,8 +72,17 @@ class Exchange:
         """JSON's kinds only."""
         return {"ranks": self.ranks, "seconds": self.seconds, "left_out": self.left_out}
 
+    def crossovers(self) -> list[tuple[int, str]]:
+        """From which size on which raw algorithm is the fastest: the first, and every change."""
+        found: list[tuple[int, str]] = []
+        for size in self.seconds:
+            best = self.best_raw(size)
+            if best and (not found or found[-1][1] != best):
+                found.append((size, best))
+        return found
 
-def job(way: str, ranks: int) -> Job:
+
+def job(way: str, ranks: int, piece: int = PIECE) -> Job:
     """The job of one way to sum."""
     engine = "horovod" if way.startswith("horovod") else "mpi"
     environ = {}
@@ -81,7 +90,7 @@ def job(way: str, ranks: int) -> Job:
     if algorithm is not None:
         environ = {"OMPI_MCA_coll_tuned_use_dynamic_rules": "1"}
         environ["OMPI_MCA_coll_tuned_allreduce_algorithm"] = str(algorithm)
-    order = {"build": "exchange", "engine": engine, "piece": PIECE if way.endswith("in pieces") else 0}
+    order = {"build": "exchange", "engine": engine, "piece": piece if way.endswith("in pieces") else 0}
     return Job(way, ranks, order, environ)
 
 
@@ -92,11 +101,16 @@ def measure(
     rounds: int,
     said: Callable[[str], None] = lambda _: None,
     kept: Callable[[Exchange], None] = lambda _: None,
+    piece: int = PIECE,
 ) -> Exchange:
-    """Times sums of all sizes up to `largest` bytes, the ways taking turns; see `step.compare`."""
+    """Times sums of all sizes up to `largest` bytes, the ways taking turns; see `step.compare`.
+
+    Args:
+        piece: bytes of a piece, where a way sends pieces: the size of a bucket.
+    """
     found = Exchange(ranks, ways)
     said(f"{len(ways)} jobs of {ranks} ranks start, one after the other")
-    with Crews([job(way, ranks) for way in ways]) as crews:
+    with Crews([job(way, ranks, piece) for way in ways]) as crews:
         for size in sizes(largest):
             room, needed = free_memory(), 2 * size * ranks * len(ways)
             if needed > room:
@@ -132,7 +146,13 @@ def lines(found: Exchange) -> list[str]:
     for way in found.ways:
         line = found.line(way)
         if line is not None:
-            said.append(f"{way}: {1e6 * line.latency:.0f} us + bytes / {line.bandwidth / 1e9:.2f} GB/s")
+            said.append(
+                f"{way}: {1e6 * line.latency:.0f} us + bytes / {line.bandwidth / 1e9:.2f} GB/s; "
+                f"from {line.worthwhile / 2**20:.2g} MB on, bytes are {100 * SHARE:.0f} % of it"
+            )
+    changes = [f"from {size:,} bytes {way.removeprefix('raw ')}" for size, way in found.crossovers()]
+    if changes:
+        said.append(f"the fastest raw algorithm: {', '.join(changes)}")
     for size in found.seconds:
         if size >= 1 << 20:
             for way in (w for w in found.ways if w in OURS):

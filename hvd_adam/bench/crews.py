@@ -45,9 +45,20 @@ class Job:
 
 
 class Crews:
-    """All crews of a comparison; a context, at whose end they are gone."""
+    """All crews of a comparison; a context, at whose end they are gone.
 
-    def __init__(self, jobs: Sequence[Job], seed: int = 0) -> None:
+    Args:
+        jobs: each its own crew.
+        seed: of the order of turns.
+        needed: names without which there is nothing to compare; another that does not start is left out.
+
+    Attributes:
+        failed: name -> why it did not start.
+    """
+
+    def __init__(self, jobs: Sequence[Job], seed: int = 0, needed: Sequence[str] | None = None) -> None:
+        self._needed = [job.name for job in jobs] if needed is None else list(needed)
+        self.failed: dict[str, str] = {}
         self._jobs = list(jobs)
         self._order = random.Random(seed)
         self._token = secrets.token_hex(16)
@@ -59,8 +70,15 @@ class Crews:
     def __enter__(self) -> Crews:
         try:
             for job in self._jobs:
-                self._crews[job.name] = self._start(job)
-                self._crews[job.name].freeze()
+                try:
+                    crew = self._start(job)
+                except RunError as error:
+                    if job.name in self._needed:
+                        raise
+                    self.failed[job.name] = str(error)
+                    continue
+                self._crews[job.name] = crew
+                crew.freeze()
         except BaseException:
             self.close()
             raise

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 RESAMPLES = 4000
+SHARE = 0.9  # of the time of a message that is worth sending by itself
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,11 @@ class Line:
 
     latency: float
     bandwidth: float
+
+    @property
+    def worthwhile(self) -> float:
+        """Bytes from which on the transfer makes up `SHARE` of the time: smaller pieces pay for their number."""
+        return self.latency * self.bandwidth * SHARE / (1 - SHARE)
 
 
 def latency_and_bandwidth(sizes: Sequence[float], seconds: Sequence[float]) -> Line:

@@ -116,9 +116,12 @@ def compare(
         jobs.append(Job(job_name(name, surroundings), ranks, order, PEERS[name].environ, surroundings == INSTALLED))
         what.append((name, surroundings))
     said(f"{model}: {len(jobs)} jobs of {ranks} ranks start, one after the other")
-    with Crews(jobs) as crews:
+    with Crews(jobs, needed=[job_name(OURS, LAUNCHER)]) as crews:
+        for name, why in crews.failed.items():
+            found.left_out[name] = f"it does not start: {why}"
+            said(f"{name}: left out, {why}")
         found.steps = crews.calibrate(turn, 300)
-        found.rows = [Row(name, surroundings, [], 0) for name, surroundings in what]
+        found.rows = [Row(n, s, [], 0) for n, s in what if job_name(n, s) not in crews.failed]
         for number, seconds in enumerate(crews.rounds(rounds, found.steps), 1):
             memory = crews.memory
             found.rows = [row.after(seconds[row.name], memory[row.name]) for row in found.rows]

@@ -64,21 +64,22 @@ def step(
 @bench.command()
 @click.option("-n", "--ranks", type=click.IntRange(1), default=2, show_default=True)
 @click.option("--largest", default="512M", show_default=True, help="Bytes of the largest sum: 64K, 4M, 1G.")
+@click.option("--piece", default="4M", show_default=True, help="Bytes of a piece, where sums go in pieces.")
 @outputs("allreduce", 7)
-def allreduce(ranks: int, largest: str, rounds: int, out: Path, as_json: bool, plot: Path | None) -> None:
+def allreduce(ranks: int, largest: str, piece: str, rounds: int, out: Path, as_json: bool, plot: Path | None) -> None:
     """A sum over the ranks, 1 KB to --largest: each engine beside the algorithms of the MPI under it."""
     from hvd_adam.bench import allreduce as exchange
     from hvd_adam.bench.surroundings import facts, save, warn
 
-    most, warnings = exchange.read_size(largest), warn(ranks)
+    most, each, warnings = exchange.read_size(largest), exchange.read_size(piece), warn(ranks)
     where = {**facts(), "warnings": warnings}
     tell(*warnings)
 
     def keep(found: exchange.Exchange) -> None:
-        save(out, "bench allreduce", {**where, **found.to_plain()})
+        save(out, "bench allreduce", {**where, "piece": each, **found.to_plain()})
 
     with keeping(out):
-        found = exchange.measure(ranks, most, (*exchange.OURS, *exchange.RAW), rounds, tell, keep)
+        found = exchange.measure(ranks, most, (*exchange.OURS, *exchange.RAW), rounds, tell, keep, each)
     said = [*exchange.lines(found), *warnings, f"n = {rounds} rounds {_MEDIANS}."]
     finish(out, as_json, plot, exchange.table(found), *said)
 

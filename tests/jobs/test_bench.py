@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from hvd_adam.bench.crews import Crews, Job
+from hvd_adam.errors import RunError
+
 pytestmark = pytest.mark.skipif(
     "OMPI_COMM_WORLD_SIZE" in os.environ, reason="starts jobs of its own: runs outside of one"
 )
@@ -85,6 +88,16 @@ def test_an_interrupt_keeps_what_was_measured_and_ends_the_jobs(tmp_path: Path) 
     rows = json.loads(out.read_text())["comparisons"][0]["rows"]
     assert len(rows) == 3 and len({len(row["seconds"]) for row in rows}) == 1 and rows[0]["seconds"]
     assert stations(str(tmp_path)) == []
+
+
+def test_a_job_that_does_not_start_is_left_out_unless_it_is_needed() -> None:
+    good = Job("good", 1, {"build": "exchange", "engine": "mpi", "piece": 0})
+    bad = Job("bad", 1, {"build": "exchange", "engine": "none such", "piece": 0})
+    with Crews([good, bad], needed=["good"]) as crews:
+        assert "none such" in crews.failed["bad"]
+        assert list(next(crews.rounds(1, 3, 1024))) == ["good"]
+    with pytest.raises(RunError, match="bad"), Crews([good, bad]):
+        pass
 
 
 def test_a_step_grows_and_holds_memory_as_it_is_read(tmp_path: Path) -> None:

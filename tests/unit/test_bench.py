@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from hvd_adam.bench import figures, growth, starting, surroundings, throughput
-from hvd_adam.bench.allreduce import read_size, sizes
+from hvd_adam.bench.allreduce import Exchange, lines, read_size, sizes
 from hvd_adam.bench.memory import Held
 from hvd_adam.bench.optimizer import measure
 from hvd_adam.bench.peers import PEERS
@@ -48,6 +48,7 @@ def test_latency_and_bandwidth_of_exact_times_come_back() -> None:
     line = latency_and_bandwidth(bytes_sent, [20e-6 + b / 5e9 for b in bytes_sent])
     assert line.latency == pytest.approx(20e-6)
     assert line.bandwidth == pytest.approx(5e9)
+    assert line.worthwhile == pytest.approx(9 * 20e-6 * 5e9)  # a tenth of its time is latency
 
 
 @pytest.mark.parametrize(("text", "size"), [("1K", 1024), ("4m", 4 << 20), ("1G", 1 << 30), ("5000", 5000)])
@@ -96,6 +97,7 @@ def test_the_table_has_our_step_to_each_peer() -> None:
         (["step", "--peers", "ddpp"], "peer: ddpp.\n  Bench knows no such peer.\n  Did you mean ddp"),
         (["allreduce", "--largest", "3X"], "size: 3X.\n"),
         (["allreduce", "--largest", "10"], "size: 10.\n"),
+        (["allreduce", "--piece", "4"], "size: 4.\n"),
         (["optimizer", "--parameters", "many"], "parameters: many.\n"),
         (["step", "--model", "0x10"], "model: 0x10.\n"),
         (["scale", "--model", "resnet"], "model: resnet.\n  Bench knows no such model.\n  Did you mean resnet18?"),
@@ -213,9 +215,11 @@ class NoJobs:
     """Stands in for jobs: every step takes a second."""
 
     started: list[str] = []
+    failing: dict[str, str] = {}
 
-    def __init__(self, jobs) -> None:
-        self.names = NoJobs.started = [job.name for job in jobs]
+    def __init__(self, jobs, needed=None) -> None:
+        self.failed = {job.name: self.failing[job.name] for job in jobs if job.name in self.failing}
+        self.names = NoJobs.started = [job.name for job in jobs if job.name not in self.failed]
         self.memory = dict.fromkeys(self.names, 1)
 
     def __enter__(self) -> NoJobs:
@@ -241,6 +245,24 @@ def test_jobs_that_memory_does_not_hold_are_left_out_ours_last(monkeypatch: pyte
     assert NoJobs.started == ["hvd_adam (launcher's)", "hvd_adam (as installed)", "ddp (launcher's)"]
     assert set(found.left_out) == {"ddp (as installed)", "ddp-fused", "ddp-fused (as installed)"}
     assert found.left_out["ddp-fused"].startswith("its job needs 981 MB beside the others")
+
+
+def test_a_peer_that_does_not_start_is_left_out_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hvd_adam.bench.step.Crews", NoJobs)
+    monkeypatch.setattr(NoJobs, "failing", {"ddp (as installed)": "no port"})
+    found = compare("lenet", 1, ["ddp"], 2)
+    assert found.left_out == {"ddp (as installed)": "it does not start: no port"}
+    assert [row.name for row in found.rows] == ["hvd_adam (launcher's)", "hvd_adam (as installed)", "ddp (launcher's)"]
+
+
+def test_the_fastest_raw_algorithm_by_size() -> None:
+    def by(ring: float, doubling: float) -> dict[str, list[float]]:
+        return {"horovod": [1.0], "raw ring": [ring], "raw recursive doubling": [doubling]}
+
+    found = Exchange(2, ("horovod", "raw ring", "raw recursive doubling"))
+    found.seconds = {1024: by(2, 1), 4096: by(2, 1), 16384: by(3, 4)}
+    assert found.crossovers() == [(1024, "raw recursive doubling"), (16384, "raw ring")]
+    assert "the fastest raw algorithm: from 1,024 bytes recursive doubling, from 16,384 bytes ring" in lines(found)
 
 
 def test_sizes_that_memory_does_not_hold_are_left_out_of_scale(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
