@@ -18,6 +18,7 @@ from hvd_adam.study.folder import Folder
 from hvd_adam.study.goodness import Goodness, goodness
 from hvd_adam.study.horizons import HorizonSeries, horizon_series
 from hvd_adam.study.hyperbola import Hyperbola, hyperbola
+from hvd_adam.study.hyperbola_of_picks import hyperbola_with_picks
 from hvd_adam.study.linearity import Linear, ideal, linearity
 from hvd_adam.study.pace import Pace, pace
 from hvd_adam.study.passage import Passage
@@ -81,7 +82,7 @@ class Series:
         after: slope over the cells from the end of the linear range on; None where there are not two.
         goodness: whether the noise of log T is as the model takes it to be; None where nothing was fitted.
         tuned: whether learning rates were picked for each batch; `picks` is what that adds to log T, by cell, None
-            where it is not known. The hyperbola and what rests on it are conditional on the picks.
+            where it is not known: what rests on picks is then conditional on them.
         pace: what the clock says.
     """
 
@@ -247,7 +248,9 @@ def _fitted(bare: Series, tuned: Sequence[Picks]) -> Series:
     after = None
     if len({passage.batch for passage in late}) > 1:
         after = slope_with_picks(late, added) if tuned else slope(late)
-    curve = hyperbola(passages) if bare.axis == "batch" else None
+    curve = None
+    if bare.axis == "batch":
+        curve = hyperbola_with_picks(passages, added) if tuned else hyperbola(passages)
     return replace(
         bare,
         linear=linear,

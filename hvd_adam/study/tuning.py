@@ -8,9 +8,11 @@ conditional on the picks.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import hypot, inf, nan
+from itertools import combinations_with_replacement
+from math import comb, factorial, hypot, inf, nan, prod
 
 import numpy as np
 from scipy.special import ndtri
@@ -85,7 +87,8 @@ def repeated(trials: Mapping[float, Sequence[Passage]], draws: int = 200, seed: 
 
     In each draw the tuning seeds are resampled with replacement, the same for all learning rates (they share noise),
     the pick is repeated, and its mean log T, by all tuning seeds, is noted. The spread is the root mean square of these
-    about the least. 0 where every draw picks the same.
+    about the least. 0 where every draw picks the same. Few seeds have few draws: then all are taken, each by its
+    probability.
 
     Returns:
         Spread of log T, one for the cell; low and high are its ends by the bootstrap's own error. It errs upward where
@@ -94,30 +97,43 @@ def repeated(trials: Mapping[float, Sequence[Passage]], draws: int = 200, seed: 
     rates = sorted(trials)
     seeds = sorted({run.seed for runs in trials.values() for run in runs})
     means = Model(sample([_as_cells(trials)])).means()[0]
-    by_seed = [{run.seed: run for run in trials[lr]} for lr in rates]
-    rng = np.random.default_rng(seed)
-    studies = []
-    for _ in range(draws):
-        drawn = rng.choice(seeds, len(seeds))
-        studies.append(
-            [
-                replace(runs[s], cell=f"{j:06d}", seed=i)
-                for j, runs in enumerate(by_seed)
-                for i, s in enumerate(drawn)
-                if s in runs
-            ]
-        )
-    complete = [study for study in studies if len({run.cell for run in study}) == len(rates)]
+    drawn, chance, exact = _draws(len(seeds), draws, seed)
+    studies = [[run for j, lr in enumerate(rates) for run in _again(trials[lr], seeds, one, j)] for one in drawn]
+    complete = [i for i, study in enumerate(studies) if len({run.cell for run in study}) == len(rates)]
     if not complete or not np.isfinite(means).any():
         return Estimate(nan, 0.0, inf, 0.95, len(seeds), "tuning repeated on resampled seeds; no run reached")
-    models = Model(sample(complete)).means()
-    counts = [[sum(r.reached for r in study if r.cell == f"{j:06d}") for j in range(len(rates))] for study in complete]
-    picks = [_best(np.array(c), m) for c, m in zip(counts, models, strict=True) if any(c)]
-    away = np.nan_to_num(means[picks] - np.nanmin(means[picks]))
-    value = float(np.sqrt(np.mean(away**2)))
-    error = float(np.std(away**2) / np.sqrt(len(picks)) / (2 * value)) if value else 0.0
-    text = f"tuning repeated on {len(picks)} draws of {len(seeds)} tuning seeds, seed {seed}"
+    models = Model(sample([studies[i] for i in complete])).means()
+    picks, weight = [], []
+    for i, found in zip(complete, models, strict=True):
+        reached = np.zeros(len(rates))
+        for run in studies[i]:
+            reached[int(run.cell)] += run.reached
+        if reached.any():
+            picks.append(_best(reached, found))
+            weight.append(chance[i])
+    away = np.nan_to_num(means[picks] - np.nanmin(means[picks])) ** 2
+    value = float(np.sqrt(np.average(away, weights=weight)))
+    error = 0.0 if exact or not value else float(np.std(away) / np.sqrt(len(picks)) / (2 * value))
+    which = f"all {len(picks)}" if exact else f"{len(picks)}"
+    text = f"tuning repeated on {which} draws of {len(seeds)} tuning seeds" + ("" if exact else f", seed {seed}")
     return Estimate(value, max(value - 2 * error, 0.0), value + 2 * error, 0.95, len(seeds), text)
+
+
+def _draws(n: int, most: int, seed: int) -> tuple[list[tuple[int, ...]], list[float], bool]:
+    """Samples with replacement of n things, their probabilities, and whether these are all there are."""
+    if comb(2 * n - 1, n) > most:
+        rng = np.random.default_rng(seed)
+        return [tuple(rng.choice(n, n)) for _ in range(most)], [1 / most] * most, False
+    drawn = list(combinations_with_replacement(range(n), n))
+    ways = [factorial(n) / prod(factorial(count) for count in Counter(one).values()) for one in drawn]
+    return drawn, [way / n**n for way in ways], True
+
+
+def _again(runs: Sequence[Passage], seeds: Sequence[int], drawn: Sequence[int], rate: int) -> list[Passage]:
+    """The runs of the drawn seeds, as seeds of their own of the cell that stands for a learning rate."""
+    by_seed = {run.seed: run for run in runs}
+    found = [(i, by_seed.get(seeds[j])) for i, j in enumerate(drawn)]
+    return [replace(run, cell=f"{rate:06d}", seed=i) for i, run in found if run is not None]
 
 
 def carried(slope: Estimate, batches: Sequence[int], spreads: Sequence[float]) -> Estimate:
@@ -139,6 +155,11 @@ def carried(slope: Estimate, batches: Sequence[int], spreads: Sequence[float]) -
 def conditional(slope: Estimate) -> Estimate:
     """Return the slope labelled as conditional on the picks."""
     return replace(slope, method=slope.method + CONDITIONAL)
+
+
+def is_conditional(estimate: Estimate) -> bool:
+    """Return whether it was labelled so."""
+    return CONDITIONAL in estimate.method
 
 
 def moves_with_batch(picks: Mapping[int, float]) -> float:

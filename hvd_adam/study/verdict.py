@@ -24,6 +24,7 @@ from hvd_adam.study.figures import (
 )
 from hvd_adam.study.horizons import HorizonSeries
 from hvd_adam.study.linearity import EXCESS, percent_fewer
+from hvd_adam.study.tuning import is_conditional
 
 LEAD, PLAIN, WARNING = "lead", "plain", "warning"
 _TOLD = {
@@ -284,13 +285,13 @@ def _other(series: Series, target: str) -> Sentence:
 def _tuning(made: Analysis) -> Iterator[Sentence]:
     if not made.picks:
         return
-    carried = all(series.picks is not None for series in made.series if series.linear is not None)
-    told = (
-        "the intervals of slope, range and samples hold what picking adds, by tuning repeated on resampled seeds; "
-        "critical batch and regions are conditional on the picks"
-        if carried
-        else "no interval holds that: all are conditional on the picks"
-    )
+    fitted = [series for series in made.series if series.linear is not None]
+    curves = [series.hyperbola for series in fitted if series.hyperbola is not None]
+    told = "the intervals of steps to the target hold what picking adds, by tuning repeated on resampled seeds"
+    if any(series.picks is None for series in fitted):
+        told = "no interval holds that: all are conditional on the picks"
+    elif any(is_conditional(curve.critical) for curve in curves):
+        told += ", but for critical batch and regions: these are conditional on the picks, some cells having no mean"
     seeds = plural(made.study.lr.tuning_seeds, "seed")
     yield Sentence(
         f"The learning rate was picked for each batch on {seeds} of its own. A wrong pick moves all seeds of a cell; "

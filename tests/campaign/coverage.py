@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import re
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ from scipy.special import stdtrit
 from hvd_adam.study.compare import compare
 from hvd_adam.study.contrast import Model
 from hvd_adam.study.goodness import goodness
-from hvd_adam.study.hyperbola import hyperbolas
+from hvd_adam.study.hyperbola import hyperbola, hyperbolas
+from hvd_adam.study.hyperbola_of_picks import hyperbola_with_picks
 from hvd_adam.study.linearity import linear_up_tos, lines_fit
 from hvd_adam.study.passage import Passage
 from hvd_adam.study.picks import linearity_with_picks
@@ -111,7 +113,7 @@ def judge_picks(kind: Kind, seen: Seen, _: list[Simulated]) -> dict[str, list[bo
 
 def judge_tuned(kind: Kind, count: int, seed: int) -> dict[str, list[bool]]:
     """Slope and range of studies that pick their learning rates, as the report makes them: with and without picks."""
-    result: dict[str, list[bool]] = {"slope": [], "if conditional": [], "off by > 1": [], "range": []}
+    result: defaultdict[str, list[bool]] = defaultdict(list)
     for made in tuned(kind, count, seed):
         added, study = {}, []
         for batch, trials in made.trials.items():
@@ -123,7 +125,13 @@ def judge_tuned(kind: Kind, count: int, seed: int) -> dict[str, list[bool]]:
         result["if conditional"].append(slope(study).covers(made.slope))
         result["off by > 1"].append(not abs(log2(found.up_to.estimate / kind.linear_up_to)) < 1.5)
         result["range"].append(found.up_to.covers(kind.linear_up_to))
-    return result
+        if kind.shape == "curve":
+            curve, alone = hyperbola_with_picks(study, added), hyperbola(study)
+            result["B_crit"].append(curve.critical.covers(kind.critical))
+            result["B_crit, fixed"].append(alone.critical.covers(kind.critical))
+            result["no hyperbola"].append(curve.fits.rejects())
+            result["fixed"].append(alone.fits.rejects())
+    return dict(result)
 
 
 def judge_fit(kind: Kind, seen: Seen, _: list[Simulated]) -> dict[str, list[bool]]:
@@ -181,7 +189,11 @@ def table() -> dict[str, list[Row]]:
         "power": [Row(Kind(grid=grid, slope=-0.9), (judge_slope,)) for grid in (0.05, 0.25)],
         "misspecified": [Row(kind, (judge_slope,)) for kind in wrong],
         "picks": [Row(kind, (judge_picks,)) for kind in shared],
-        "tuned": [Row(Kind(seeds=seeds, tuning=tuning)) for tuning, seeds in ((2, 5), (3, 5), (6, 5), (3, 10))],
+        "tuned": [
+            Row(Kind(shape, seeds=seeds, tuning=tuning))
+            for shape in ("line", "curve")
+            for tuning, seeds in ((2, 5), (3, 5), (6, 5), (3, 10))
+        ],
         "other": [Row(kind, (judge_slope, judge_range, judge_hyperbola)) for kind in other]
         + [Row(kind, (judge_slope,)) for kind in wide],
         "threshold": [Row(Kind(censored=c, seeds=m), (judge_threshold,)) for c in (0.0, 0.2, 0.5) for m in SEEDS],
@@ -274,7 +286,7 @@ def tables(found: Tables) -> dict[str, str]:
     """Return a Markdown table for each part."""
     result = {}
     for name, rows in found.items():
-        columns = list(rows[0][1])
+        columns = list(dict.fromkeys(name for _, rates in rows for name in rates))
         lines = ["| kind | censored | grid | seeds | " + " | ".join(columns) + " |", "|---" * (4 + len(columns)) + "|"]
         for kind, rates in rows:
             cells = [f"{rates[c].percent:.1f}" if c in rates else "" for c in columns]

@@ -242,7 +242,7 @@ def test_a_tuned_study_shows_what_was_tried_and_carries_the_picks(tmp_path: Path
     assert "picks carried" in found["series"][0]["slope"]["method"]
     _, said, _ = call("study", "report", folder)
     assert (
-        "the intervals of slope, range and samples hold what picking adds" in said
+        "the intervals of steps to the target hold what picking adds" in said
         and "is the smallest that was tried" in said
     )
     assert "Learning rate picked for each batch" in (folder / "report.html").read_text()

@@ -41,8 +41,8 @@ _TEXT = (
     "Seconds. Phases are timed on rank 0 and hold for the machine and the ranks of this study. Workers that share "
     "a rank take turns: the steps are those of as many nodes, the seconds are not.",
     "Picked learning rates. Where they are tuned, a wrong pick moves all seeds of a cell, so the tuning is repeated on "
-    "resampled tuning seeds; the spread of log T that this gives joins the error of slope, range and samples in "
-    "squares. Critical batch and regions are conditional on the picks.",
+    "resampled tuning seeds; the spread of log T that this gives joins the error of slope, range, samples and critical "
+    "batch in squares, and the test of the hyperbola allows for it.",
     "Theory mode. There is no number of steps at which a run meets the target: each run is one horizon. The criterion "
     "at its end is fitted against log T on the horizons about the target and inverted; slope and range rest on these T "
     "and their bootstrap.",
