@@ -33,7 +33,7 @@ class Cluster:
 
     Args:
         root: where Debian's packages were unpacked.
-        nodes: 1 to 9.
+        nodes: 1 to 50.
         cpus: of each node, as Slurm counts them.
         shared: folders under /tmp that all nodes see; all else outside /tmp is shared.
     """
@@ -103,6 +103,12 @@ class Cluster:
     def power_on(self, node: str) -> None:
         """Starts it again, with an empty /tmp."""
         self.run("sh", BOX / "power_on.sh", self.folder, node)
+
+    def start_slurmd(self, node: str) -> None:
+        """A node's slurmd again, after it was killed and nothing else there was."""
+        done = self.run("sh", "-c", f'slurmd -N {node} -d "$(command -v slurmstepd)"', node=node, where=Path("/"))
+        if done.returncode:
+            raise RuntimeError(f"slurmd on {node}: {done.stderr.strip()}")
 
     def enter(self, node: str | None = None, where: Path | None = None) -> list[str]:
         """The words before a command that make it run inside."""

@@ -29,10 +29,21 @@ def packages() -> Path:
 @pytest.fixture(scope="session")
 def session_cluster(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Five nodes of four cpus, to which pytest's own folders are shared."""
-    own = Path(sys.executable).parent  # its programs are the jobs', with the package of this tree
-    os.environ["PATH"] = f"{own}{os.pathsep}{os.environ['PATH']}"
-    os.environ["PYTHONPATH"] = str(TREE)
+    _give_own_programs()
     with Cluster(packages, nodes=5, shared=[tmp_path_factory.getbasetemp()]) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def wide_cluster(
+    packages: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Cluster]:
+    """Ten nodes for a campaign, which wants many side by side; else the session's."""
+    _give_own_programs()
+    if not os.environ.get("HVD_ADAM_CAMPAIGN"):
+        yield request.getfixturevalue("session_cluster")
+        return
+    with Cluster(packages, nodes=10, shared=[tmp_path_factory.getbasetemp()]) as cluster:
         yield cluster
 
 
@@ -44,3 +55,11 @@ def cluster(session_cluster: Cluster) -> Iterator[Cluster]:
         session_cluster.run("scancel", "--full", "--signal=KILL", "--user=root")
         session_cluster.run("scancel", "--user=root")
         session_cluster.wait_until_idle()
+
+
+def _give_own_programs() -> None:
+    """This Python's are the jobs', with the package of this tree."""
+    own = str(Path(sys.executable).parent)
+    if not os.environ["PATH"].startswith(own):
+        os.environ["PATH"] = f"{own}{os.pathsep}{os.environ['PATH']}"
+    os.environ["PYTHONPATH"] = str(TREE)

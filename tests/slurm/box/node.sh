@@ -14,4 +14,5 @@ while read -r shared; do
     esac
 done <"$folder/shared"
 "$(command -v sshd)" -f "$folder/ssh/sshd_config" -E "$folder/log/sshd-$name" # it wants to be called by its whole path
-exec slurmd -D -N "$name" -d "$(command -v slurmstepd)"
+slurmd -D -N "$name" -d "$(command -v slurmstepd)" & # not the first process: with that one the node would end
+while :; do wait; sleep 1; done
