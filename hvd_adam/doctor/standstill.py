@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hvd_adam.training.heartbeat import OVER
+
 WAITING = ("wait", "step")  # phases in which a rank waits for the others
-OVER = ("done", "stopped", "failed", "interrupted")
 SLOW = 1.5  # times the median of all ranks
 OWN_WORK = ("data", "forward", "backward")
+ASTRAY = 5.0  # seconds that a clock may be off before that is worth a word
 
 
 @dataclass(frozen=True)
@@ -25,20 +27,25 @@ def judge(beats: Sequence[dict[str, Any]], now: float) -> Verdict:
     """Names the ranks that are behind, silent or slow.
 
     Args:
-        beats: of `training.heartbeat.read`.
+        beats: of `training.heartbeat.look`.
         now: by the clock of the folder that they lie in.
     """
+    verdict = _judge(beats, now)
+    return Verdict((*verdict.lines, *_clocks(beats)), verdict.stuck)
+
+
+def _judge(beats: Sequence[dict[str, Any]], now: float) -> Verdict:
     if not beats:
         return Verdict(("no rank has written where it stands",), True)
     if all(beat["phase"] in OVER for beat in beats):
         phases = sorted({beat["phase"] for beat in beats})
         return Verdict((f"the run is over: {' and '.join(phases)} at step {beats[0]['step']}",), False)
-    silent = [beat for beat in beats if now - beat["heard"] > 3 * beat["interval"] + 1]
+    silent = [beat for beat in beats if beat.get("silent") or now - beat["heard"] > 3 * beat["interval"] + 1]
     if len(silent) == len(beats):
         return Verdict(("no rank lives any more; the last that was heard:", *_who_is_behind(beats, now)), True)
     if silent:
         return Verdict(tuple(f"{_name(beat)} is silent: {_where(beat, now)}" for beat in silent), True)
-    standing = [beat for beat in beats if beat["phase_seconds"] > 3 * beat["interval"]]
+    standing = [beat for beat in beats if beat["quiet_seconds"] + now - beat["heard"] > 3 * beat["interval"]]
     if standing:
         return Verdict(tuple(_who_is_behind(beats, now)), True)
     lines = [f"all {len(beats)} ranks get on, at step {min(beat['step'] for beat in beats)}"]
@@ -54,6 +61,13 @@ def _who_is_behind(beats: Sequence[dict[str, Any]], now: float) -> list[str]:
     waiting = len(beats) - len(culprits)
     lines = [f"{_name(beat)} is behind: {_where(beat, now)}" for beat in culprits]
     return [*lines, f"{waiting} rank{'s wait' if waiting != 1 else ' waits'} for that"]
+
+
+def _clocks(beats: Sequence[dict[str, Any]]) -> list[str]:
+    """Hosts whose clocks are off: what their logs say of times is, too."""
+    off = {beat["host"]: beat["ahead"] for beat in beats if abs(beat.get("ahead", 0.0)) > ASTRAY}
+    side = {host: "ahead of" if seconds > 0 else "behind" for host, seconds in off.items()}
+    return [f"the clock of {host} is {abs(off[host]):.0f} s {side[host]} the folder's" for host in off]
 
 
 def _slow(beats: Sequence[dict[str, Any]]) -> list[str]:

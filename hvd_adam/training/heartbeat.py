@@ -12,6 +12,7 @@ import contextlib
 import faulthandler
 import json
 import os
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 
 FOLDER = "heartbeats"
 INTERVAL = 5.0  # seconds between two writes
+OVER = ("done", "stopped", "failed", "interrupted")  # last phases
 _STDERR = 2  # a pipe to this machine's launcher: it takes the stacks where a network folder would not
 
 
@@ -37,7 +39,7 @@ class Heartbeat:
         self.interval = INTERVAL if stall_limit is None else min(INTERVAL, stall_limit / 4)
         self.seconds: dict[str, float] = {}
         self._path = run / FOLDER / f"rank-{rank}.json"
-        self._since = time.monotonic()
+        self._since = self._moved = time.monotonic()
         self._armed = -1e9
         self._ended = threading.Event()
         with contextlib.suppress(OSError):
@@ -50,10 +52,11 @@ class Heartbeat:
     def at(self, phase: str) -> None:
         """This rank enters a phase."""
         self.phase, self._since = phase, time.monotonic()
+        self._moved = self._since
 
     def alive(self) -> None:
         """It gets on: the watchdog begins to count anew (every few seconds at most, since that starts a thread)."""
-        now = time.monotonic()
+        now = self._moved = time.monotonic()
         if self.limit is not None and now - self._armed > min(INTERVAL, self.limit / 10):
             self._armed = now
             faulthandler.dump_traceback_later(self.limit, exit=True, file=_STDERR)
@@ -75,11 +78,13 @@ class Heartbeat:
             self._ended.wait(self.interval)
 
     def _write(self) -> None:
+        now = time.monotonic()
         content: dict[str, Any] = {
             **self.facts,
             "step": self.step,
             "phase": self.phase,
-            "phase_seconds": round(time.monotonic() - self._since, 3),
+            "phase_seconds": round(now - self._since, 3),
+            "quiet_seconds": round(now - self._moved, 3),
             "interval": self.interval,
             "stall_limit": self.limit,
             "time": time.time(),
@@ -89,6 +94,45 @@ class Heartbeat:
         with contextlib.suppress(OSError):  # a full disk stops no training
             fresh.write_text(json.dumps(content) + "\n")
             fresh.replace(self._path)
+
+
+def look(run: Path) -> tuple[list[dict[str, Any]], float]:
+    """The last words of all ranks, and now by the folder's clock.
+
+    Some file systems keep the time of the machine that wrote, whose clock may be off. So a rank that seems to have been
+    silent, or to speak from the future, is watched for as long as a beat takes: one whose file changes was heard just
+    now, and one whose does not is "silent". "ahead": seconds by which the clock of its host is ahead of the folder's.
+    """
+    beats, now = read(run), _clock(run)
+    for beat in beats:
+        beat["ahead"] = beat["time"] - beat["heard"]
+    doubted = [beat for beat in beats if _is_doubtful(beat, now)]
+    if not doubted:
+        return beats, now
+    watched = {beat["rank"]: beat for beat in doubted}
+    deadline = time.monotonic() + 1.2 * max(beat["interval"] for beat in doubted) + 0.5
+    while watched and time.monotonic() < deadline:
+        time.sleep(0.1)
+        for beat in read(run):
+            before = watched.get(beat["rank"])
+            if before is not None and beat["time"] != before["time"]:
+                before.update(beat, ahead=beat["heard"] - _clock(run), heard=None)
+                del watched[beat["rank"]]
+    now = _clock(run)
+    for beat in doubted:
+        beat["silent"] = beat["rank"] in watched
+        beat["heard"] = now if beat["heard"] is None else min(beat["heard"], now)
+    return beats, now
+
+
+def _is_doubtful(beat: dict[str, Any], now: float) -> bool:
+    return beat["phase"] not in OVER and not -2 < now - beat["heard"] < 3 * beat["interval"] + 1
+
+
+def _clock(run: Path) -> float:
+    """The folder's, which may not be this machine's."""
+    with tempfile.NamedTemporaryFile(dir=run) as here:
+        return Path(here.name).stat().st_mtime
 
 
 def read(run: Path) -> list[dict[str, Any]]:

@@ -92,6 +92,10 @@ class KilledStudy(Killed):
     def finish(self) -> int:
         """And its report."""
         code = super().finish()
+        if code:  # two kills in a row without a new checkpoint between them: as `retries: 1` says, it was given up
+            self.bring_back()
+            self.done[-1]["given up"] = True
+            code = super().finish()
         self.wait(lambda: not queued(self.cluster, self.study))
         assert (self.run.parents[1] / "report.html").is_file(), self.job.said()
         return code

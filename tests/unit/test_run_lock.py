@@ -26,7 +26,7 @@ from hvd_adam.comm.solo import SoloWorld
 from hvd_adam.training.run_lock import held
 with held(SoloWorld(), Path(sys.argv[1])):
     print("held", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 ELSEWHERE = {"host": "n9", "process": os.getpid(), "since": "2026-11-24 23:58:46"}
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hvd_adam.doctor.standstill import judge
-from hvd_adam.training.heartbeat import Heartbeat, read
+from hvd_adam.training.heartbeat import Heartbeat, look, read
 
 
 def beat(
@@ -19,8 +22,8 @@ def beat(
 ) -> Any:
     """Of an interval of 5 s, as it lies there at time 1000; `heard` seconds before that."""
     return {
-        "rank": rank, "host": f"n{rank + 1}", "step": step, "phase": phase, "phase_seconds": since, "interval": 5.0,
-        "heard": 1000 - heard, "seconds": seconds,
+        "rank": rank, "host": f"n{rank + 1}", "step": step, "phase": phase, "phase_seconds": since,
+        "quiet_seconds": since, "interval": 5.0, "heard": 1000 - heard, "seconds": seconds,
     }  # fmt: skip
 
 
@@ -58,6 +61,25 @@ def beat(
             ),
             True,
         ),
+        (  # it has ended since its last word, which it wrote after 14 s of standing still
+            [beat(0, since=13, heard=4), beat(1, phase="data", since=14, heard=4)],
+            ("rank 1 on n2 is behind: in data of step 41 for 18 s, last heard 4 s ago", "1 rank waits for that"),
+            True,
+        ),
+        (  # an evaluation takes a minute, and gets on
+            [{**beat(0, phase="evaluation", since=60), "quiet_seconds": 1.0}],
+            ("all 1 ranks get on, at step 41",),
+            False,
+        ),
+        (
+            [beat(0), {**beat(1), "ahead": 3600.2}, {**beat(2), "ahead": -61.0}],
+            (
+                "all 3 ranks get on, at step 41",
+                "the clock of n2 is 3600 s ahead of the folder's",
+                "the clock of n3 is 61 s behind the folder's",
+            ),
+            False,
+        ),
         ([beat(0, phase="done", since=9, heard=9e4)], ("the run is over: done at step 41",), False),
         (
             [beat(0, backward=10.0), beat(1, backward=17.0), beat(2, backward=10.0)],
@@ -86,6 +108,33 @@ def test_a_folder_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
     heart = Heartbeat(tmp_path, 0, "n1", None)
     heart.stop("done")
     assert read(tmp_path) == []
+
+
+def clocks(folder: Path, rank: int, off: float) -> None:
+    """The file system keeps the time of the writer, whose clock is off by so many seconds."""
+    path = folder / "heartbeats" / f"rank-{rank}.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "time": content["time"] + off, "interval": 0.2}))
+    then = path.stat().st_mtime + off
+    os.utime(path, (then, then))
+
+
+@pytest.mark.parametrize("off", [-3600.0, 3600.0])
+def test_a_clock_that_is_off_makes_no_living_rank_silent_and_no_silent_one_living(tmp_path: Path, off: float) -> None:
+    hearts = [Heartbeat(tmp_path, rank, f"n{rank}", None) for rank in (0, 1)]
+    for heart in hearts:
+        heart.stop("backward")
+    clocks(tmp_path, 0, off)
+    clocks(tmp_path, 1, off)
+    living = threading.Thread(target=lambda: (time.sleep(0.3), hearts[0]._write(), clocks(tmp_path, 0, off)))
+    living.start()
+    beats, now = look(tmp_path)
+    living.join()
+    assert [beat["silent"] for beat in beats] == [False, True]
+    assert 0 <= now - beats[0]["heard"] < 5
+    assert beats[0]["ahead"] == pytest.approx(off, abs=5)
+    verdict = judge(beats, now)
+    assert verdict.stuck and verdict.lines[0].startswith("rank 1 on n1 is silent: in backward of step 0 for ")
 
 
 HANGS = """
