@@ -1,7 +1,7 @@
 """Runs that are disturbed at moments drawn by chance, many side by side, each on two nodes of its own.
 
-HVD_ADAM_CAMPAIGN=1 makes all of them; without it a slice is made. What happened is kept, a line each, in
-build/campaign/.
+HVD_ADAM_CAMPAIGN=1 makes all of them, HVD_ADAM_CAMPAIGN=3,7 those of these numbers; without it a slice is made. What
+happened is kept, a line each, in build/campaign/.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from queue import Queue
-from typing import Any
+from typing import Any, TypeVar
 
 import events
 from cluster import Cluster
@@ -34,7 +34,15 @@ CONFIG = (
 PATIENCE = 400.0  # seconds after which a job that has not got on is called hung
 START_UP = 8.0  # seconds within which a moment of a start-up is drawn
 
+Case = TypeVar("Case")
 Lane = tuple[str, str]
+
+
+def chosen(cases: list[Case]) -> dict[int, Case]:
+    """Of a campaign's cases, by number, those that are asked for."""
+    wanted = os.environ.get("HVD_ADAM_CAMPAIGN", "")
+    numbers = range(len(cases)) if wanted in ("", "1") else [int(number) for number in wanted.split(",")]
+    return {number: cases[number] for number in numbers}
 
 
 def lanes(count: int) -> Queue[Lane]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from campaign import CAMPAIGN, EVERY, keep, lanes, undisturbed
+from campaign import CAMPAIGN, EVERY, chosen, keep, lanes, undisturbed
 from cluster import Cluster
 from killed import STUDY, WAY, WORDS, Killed, KilledStudy, kill
 from studies import here
@@ -35,7 +35,7 @@ def drawn() -> list[list[tuple[str, str]]]:
     return [kills[k : k + 4] for k in range(0, len(kills), 4)]
 
 
-CASES = drawn()
+CASES = chosen(drawn())
 
 
 def whole(cluster: Cluster, folder: Path, free: Any, truths: tuple[Path, Path], number: int) -> Killed:
@@ -81,16 +81,18 @@ def truths(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.fixture(scope="module")
 def runs(
     wide_cluster: Cluster, truths: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[list[Future[Killed]]]:
+) -> Iterator[dict[int, Future[Killed]]]:
     """Several at once: most of their time goes into waiting."""
     folder, free = tmp_path_factory.mktemp("killed"), lanes(SIDE_BY_SIDE)
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        yield [pool.submit(whole, wide_cluster, folder, free, truths, k) for k in range(len(CASES))]
+        yield {k: pool.submit(whole, wide_cluster, folder, free, truths, k) for k in CASES}
     wide_cluster.run("scancel", "--user=root")
 
 
-@pytest.mark.parametrize("number", range(len(CASES)))
-def test_a_run_whose_processes_are_killed_ends_as_an_undisturbed_one(runs: list[Future[Killed]], number: int) -> None:
+@pytest.mark.parametrize("number", CASES)
+def test_a_run_whose_processes_are_killed_ends_as_an_undisturbed_one(
+    runs: dict[int, Future[Killed]], number: int
+) -> None:
     trial = runs[number].result()
     assert trial.code == 0, trial.job.said()
     assert trial.facts["equal"] and not trial.facts["damaged"], trial.done
