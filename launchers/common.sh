@@ -100,8 +100,9 @@ if [ -t 1 ]; then
 fi
 # HVD_ADAM_NIC: the network interface between the machines, said once for all that would look for one.
 if [ -n "${HVD_ADAM_NIC-}" ]; then
-    for name in OMPI_MCA_btl_tcp_if_include OMPI_MCA_oob_tcp_if_include UCX_NET_DEVICES NCCL_SOCKET_IFNAME \
-        GLOO_SOCKET_IFNAME HOROVOD_GLOO_IFACE; do
+    # What starts the ranks is a part of Open MPI up to 4 (oob), and PRRTE from 5 on (prte).
+    for name in OMPI_MCA_btl_tcp_if_include OMPI_MCA_oob_tcp_if_include PRTE_MCA_prte_if_include UCX_NET_DEVICES \
+        NCCL_SOCKET_IFNAME GLOO_SOCKET_IFNAME HOROVOD_GLOO_IFACE; do
         default "$name" "$HVD_ADAM_NIC"
     done
 fi

@@ -267,6 +267,7 @@ def test_one_interface_reaches_every_library_that_would_look_for_one(site: Site)
     for name in (
         "OMPI_MCA_btl_tcp_if_include",
         "OMPI_MCA_oob_tcp_if_include",
+        "PRTE_MCA_prte_if_include",
         "NCCL_SOCKET_IFNAME",
         "GLOO_SOCKET_IFNAME",
     ):
