@@ -25,13 +25,13 @@ from jobs import ENDED, submit
 
 CAMPAIGN = bool(os.environ.get("HVD_ADAM_CAMPAIGN"))
 RECORDS = TREE / "build" / "campaign"
-STEPS, EVERY, EVALUATE = 200, 10, 15
-PAUSE, WRITE = 0.4, 2.5  # seconds of a step, and of a checkpoint's write
+STEPS, EVERY, EVALUATE = 120, 6, 9
+PAUSE, WRITE = 0.7, 2.5  # seconds of a step, and of a checkpoint's write
 CONFIG = (
     TREE / "configs/digits-exact.yaml", f"steps={STEPS}", f"checkpoint.every={EVERY}", f"evaluate.every={EVALUATE}",
     "workers=4", "evaluate.chunk=50",
 )  # fmt: skip
-PATIENCE = 400.0  # seconds after which a job that has not got on is called hung
+PATIENCE = 900.0  # seconds after which a job that has not got on is called hung
 START_UP = 8.0  # seconds within which a moment of a start-up is drawn
 
 Case = TypeVar("Case")

@@ -15,7 +15,7 @@ from cluster import Cluster
 from jobs import ENDED, Job
 from studies import hvd_adam, queued
 
-STEPS = 300 if CAMPAIGN else 150  # a slurmd is missed after a quarter of a minute, and ranks go on meanwhile
+STEPS = 200 if CAMPAIGN else 120  # a slurmd is missed after a quarter of a minute, and ranks go on meanwhile
 WORDS = (f"steps={STEPS}", "stall_limit=20")
 STUDY = f"""
 name: NAME

@@ -21,7 +21,7 @@ from trials import equals
 VICTIMS = ("rank", "mpirun", "batch script", "slurmd")
 MOMENTS = ("write",) * 5 + ("start-up",) * 2 + ("step",) * 3
 SEED = 3
-SIDE_BY_SIDE = 5 if CAMPAIGN else 2
+SIDE_BY_SIDE = 4 if CAMPAIGN else 2
 
 
 def drawn() -> list[list[tuple[str, str]]]:

@@ -24,7 +24,7 @@ LIMIT, GRACE = 10.0, 5.0  # seconds without a step, and until all ranks have end
 KINDS = ("data", "backward", "stop", "cut", "node")
 CASES = list(chosen([(kind, k) for k in range(5) for kind in KINDS]).values()) if CAMPAIGN else [("node", 0)]
 SEED = 4
-SIDE_BY_SIDE = 4 if CAMPAIGN else 1
+SIDE_BY_SIDE = 3 if CAMPAIGN else 1
 
 
 class Stalled(Disturbed):
