@@ -25,6 +25,11 @@ from able import NAMESPACES
 BOX = Path(__file__).resolve().parent / "box"
 HOME = Path("/var/tmp")
 PREFIX = "hvd_adam-slurm-"
+_NO_ACCOUNTS = "AccountingStorageType=accounting_storage/none"
+_ACCOUNTED = (
+    "AccountingStorageType=accounting_storage/slurmdbd\nAccountingStorageHost=ctl\n"
+    "AccountingStoragePass={folder}/munge/socket\nJobAcctGatherType=jobacct_gather/none"
+)
 PATIENCE = 20.0  # seconds until all nodes must be idle
 
 
@@ -35,11 +40,14 @@ class Cluster:
         root: where Debian's packages were unpacked.
         nodes: 1 to 50.
         cpus: of each node, as Slurm counts them.
+        accounting: whether slurmdbd keeps an account of jobs, so that sacct answers.
         shared: folders under /tmp that all nodes see; all else outside /tmp is shared.
     """
 
-    def __init__(self, root: Path, nodes: int = 4, cpus: int = 4, shared: Sequence[Path] = ()) -> None:
-        self.root, self.nodes, self.cpus = root.resolve(), nodes, cpus
+    def __init__(
+        self, root: Path, nodes: int = 4, cpus: int = 4, shared: Sequence[Path] = (), accounting: bool = False
+    ) -> None:
+        self.root, self.nodes, self.cpus, self.accounting = root.resolve(), nodes, cpus, accounting
         self.shared = [Path(path).resolve() for path in shared]
         sweep()
         self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=HOME))
@@ -149,6 +157,10 @@ class Cluster:
         (self.folder / "shared").write_text("".join(f"{path}\n" for path in self.shared))
         (self.folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
         self._fill(BOX / "slurm.conf", self.folder / "slurm.conf")
+        if self.accounting:
+            self._fill(BOX / "slurmdbd.conf", self.folder / "slurmdbd.conf")
+            (self.folder / "slurmdbd.conf").chmod(0o600)  # it refuses one that others may read
+            (self.folder / "database").mkdir()
         self._write_ssh()
 
     def _write_ssh(self) -> None:
@@ -172,7 +184,7 @@ class Cluster:
             "nodes": str(self.nodes),
             "cpus": str(self.cpus),
             "plugins": str(self.root / "usr/lib/x86_64-linux-gnu/slurm-wlm"),
-            "accounting": "AccountingStorageType=accounting_storage/none",
+            "accounting": _ACCOUNTED.format(folder=self.folder) if self.accounting else _NO_ACCOUNTS,
         }.items():
             text = text.replace(f"@{key}@", value)
         target.write_text(text)

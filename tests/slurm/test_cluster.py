@@ -147,3 +147,11 @@ def test_a_cluster_ends_with_a_killed_owner_and_the_next_one_removes_its_files(p
     assert eventually(lambda: not processes(folder))
     sweep()
     assert not folder.exists()
+
+
+def test_with_accounting_sacct_answers_and_without_it_says_that_it_cannot(cluster: Cluster, packages: Path) -> None:
+    assert "accounting storage is disabled" in cluster.run("sacct").stderr
+    with Cluster(packages, nodes=1, accounting=True) as second:
+        number = second.run("sbatch", "--parsable", "--output=/dev/null", "--wrap=exit 3").stdout.strip()
+        shown = ("sacct", "-n", "-X", "-P", "-o", "jobid,state,exitcode")
+        assert eventually(lambda: second.run(*shown).stdout == f"{number}|FAILED|3:0\n", 60)
