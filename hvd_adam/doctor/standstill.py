@@ -42,7 +42,7 @@ def _judge(beats: Sequence[dict[str, Any]], now: float) -> Verdict:
         return Verdict((f"the run is over: {' and '.join(phases)} at step {beats[0]['step']}",), False)
     silent = [beat for beat in beats if beat.get("silent") or now - beat["heard"] > 3 * beat["interval"] + 1]
     if len(silent) == len(beats):
-        return Verdict(("no rank lives any more; the last that was heard:", *_who_is_behind(beats, now)), True)
+        return Verdict(("no rank lives any more; the last that was heard:", *_who_was_first(beats, now)), True)
     if silent:
         return Verdict(tuple(f"{_name(beat)} is silent: {_where(beat, now)}" for beat in silent), True)
     standing = [beat for beat in beats if beat["quiet_seconds"] + now - beat["heard"] > 3 * beat["interval"]]
@@ -50,6 +50,13 @@ def _judge(beats: Sequence[dict[str, Any]], now: float) -> Verdict:
         return Verdict(tuple(_who_is_behind(beats, now)), True)
     lines = [f"all {len(beats)} ranks get on, at step {min(beat['step'] for beat in beats)}"]
     return Verdict((*lines, *_slow(beats)), False)
+
+
+def _who_was_first(beats: Sequence[dict[str, Any]], now: float) -> list[str]:
+    """Of ranks that have all ended: one that was stopped, or lost its node, wrote nothing while the others waited."""
+    last = max(beat["heard"] for beat in beats)
+    first = [beat for beat in beats if last - beat["heard"] > 2 * beat["interval"] + 1]
+    return [f"{_name(beat)} fell silent first: {_where(beat, now)}" for beat in first] or _who_is_behind(beats, now)
 
 
 def _who_is_behind(beats: Sequence[dict[str, Any]], now: float) -> list[str]:

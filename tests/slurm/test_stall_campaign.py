@@ -60,13 +60,15 @@ class Stalled(Disturbed):
 
     def names_it(self, told: str) -> bool:
         """Whether that is the rank and the phase."""
-        who = f"rank {self.rank} on {self.lane[self.rank]} is "
+        rank = 1 if self.kind == "node" else self.rank
+        who = f"rank {rank} on {self.lane[rank]} is "
+        silent = f"{who}silent: in " in told or f"rank {rank} on {self.lane[rank]} fell silent first: in " in told
         return {
             "data": f"{who}behind: in data of step {self.at} for " in told,
             "backward": f"{who}behind: in backward of step {self.at} for " in told,
-            "stop": f"{who}silent: in " in told,
+            "stop": silent,
             "cut": "all ranks wait for each other in step " in told and told.count("network between") == 1,
-            "node": f"rank 1 on {self.lane[1]} is silent: in " in told or f"rank 1 on {self.lane[1]} is behind" in told,
+            "node": silent,
         }[self.kind]
 
     def mend(self) -> None:

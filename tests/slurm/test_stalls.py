@@ -17,7 +17,7 @@ LIMIT = "stall_limit=10"
 STALLS = {  # what rank 1 does in step 23, and what diagnose must say of it while it lasts, and after
     "data": "rank 1 on n2 is behind: in data of step 23 for ",
     "backward": "rank 1 on n2 is behind: in backward of step 23 for ",
-    "stop": "rank 1 on n2 is ",  # silent; or, when all have ended, behind
+    "stop": "rank 1 on n2 ",  # is silent; or, when all have ended, fell silent first
 }
 OPTIONS = ("--nodes=2", "--ntasks-per-node=1", "--time=10")
 

@@ -80,6 +80,14 @@ def beat(
             ),
             False,
         ),
+        (  # stopped: its last word says nothing of where it was
+            [beat(0, since=12, heard=20), beat(1, since=0.1, heard=32)],
+            (
+                "no rank lives any more; the last that was heard:",
+                "rank 1 on n2 fell silent first: in wait of step 41 for 32 s, last heard 32 s ago",
+            ),
+            True,
+        ),
         ([beat(0, phase="done", since=9, heard=9e4)], ("the run is over: done at step 41",), False),
         (
             [beat(0, backward=10.0), beat(1, backward=17.0), beat(2, backward=10.0)],
