@@ -19,6 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from hvd_adam.bench.allreduce import Exchange, lines
 from hvd_adam.bench.figures import READERS, figures, table, worse
 
 TREE = Path(__file__).resolve().parents[1]
@@ -63,9 +64,21 @@ def write_page() -> None:
             versions = ", ".join(f"{name} {v}" for name, v in kept["versions"].items() if v and name != "hvd_adam")
             parts.append(f"* `{kept.get('command', f'hvd-adam bench {kind}')}`: {kept['host_cores']} cores, "
                          f"{kept['processor']}, {versions}")  # fmt: skip
+    parts += [f"* {line}" for line in details()]
     made = f"{BEGIN}\n\n{table(figures(RECORDED))}\n\n" + "\n".join(parts) + f"\n\n{END}"
     text = PAGE.read_text()
     PAGE.write_text(text[: text.index(BEGIN)] + made + text[text.index(END) + len(END) :])
+
+
+def details() -> list[str]:
+    """Sentences on the sums: latency and bandwidth of each way, and which raw algorithm is the fastest where."""
+    file = RECORDED / "allreduce.json"
+    if not file.is_file():
+        return []
+    kept = json.loads(file.read_text())
+    seconds = {int(size): by for size, by in kept["seconds"].items()}
+    found = Exchange(kept["ranks"], list(next(iter(seconds.values()), {})), seconds, kept["left_out"])
+    return [line for line in lines(found) if "GB/s" in line or line.startswith("the fastest")]
 
 
 def check() -> int:

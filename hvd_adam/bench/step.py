@@ -107,10 +107,12 @@ def compare(
     each = ranks * (held(model, DTYPES[dtype].itemsize) + IMPORTS)
     for name, surroundings in _rows(peers):
         why = known("peer", name, PEERS).why_not(dtype)
-        if not why and each * (len(jobs) + 1) > room:
-            why = f"its job needs {each >> 20:,} MB beside the others, and {room >> 20:,} MB are free"
         if why:
-            found.left_out[name if surroundings == LAUNCHER else job_name(name, surroundings)] = why
+            found.left_out[name] = why
+            continue
+        if each * (len(jobs) + 1) > room:
+            why = f"its job needs {each >> 20:,} MB beside the others, and {room >> 20:,} MB are free"
+            found.left_out[job_name(name, surroundings)] = why
             continue
         order = {"build": "step", "peer": name, "model": model, "samples": samples or load.samples, "dtype": dtype}
         jobs.append(Job(job_name(name, surroundings), ranks, order, PEERS[name].environ, surroundings == INSTALLED))

@@ -55,8 +55,9 @@ def finish(out: Path, as_json: bool, plot: Path | None, *shown: Any) -> None:
     else:
         from rich.console import Console
 
+        console = Console() if sys.stdout.isatty() else Console(soft_wrap=True, width=160)
         for one in shown:
-            click.echo(one) if isinstance(one, str) else Console().print(one)
+            click.echo(one) if isinstance(one, str) else console.print(one)
         click.echo(f"All of it: {out}")
     if plot is not None and out.is_file():
         from hvd_adam.bench.picture import draw
