@@ -8,7 +8,7 @@ from typing import Any
 
 from hvd_adam.bench.crews import Crews, Job
 from hvd_adam.bench.ratios import SHARE, Line, Ratio, latency_and_bandwidth, median, ratio
-from hvd_adam.bench.surroundings import free_memory
+from hvd_adam.bench.surroundings import free_memory, lacking
 from hvd_adam.errors import ConfigError
 
 TURN = 0.3  # seconds of a turn, about
@@ -112,10 +112,9 @@ def measure(
     said(f"{len(ways)} jobs of {ranks} ranks start, one after the other")
     with Crews([job(way, ranks, piece) for way in ways]) as crews:
         for size in sizes(largest):
-            room, needed = free_memory(), 2 * size * ranks * len(ways)
-            if needed > room:
-                found.left_out[size] = f"needs {needed >> 20} MB, and {room >> 20} MB are free"
-                said(f"{size:,} bytes: left out, {found.left_out[size]}")
+            if why := lacking(2 * size * ranks * len(ways), free_memory()):
+                found.left_out[size] = why
+                said(f"{size:,} bytes: left out, {why}")
                 continue
             steps = crews.calibrate(TURN, 1000, size)
             turns = list(crews.rounds(rounds, steps, size))

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hvd_adam.bench.names import EXACT, INSTALLED, LAUNCHER, OURS, PARTS
 from hvd_adam.bench.ratios import Ratio, median, ratio
 from hvd_adam.errors import ConfigError
 
 Kept = Mapping[str, Any]
-INSTALLED, LAUNCHER = "as installed", "launcher's"
-OURS, EXACT = "hvd_adam", "hvd_adam-exact"
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ _PEERS: dict[str, tuple[str, dict[str, float], dict[str, float]]] = {
     "ddp": ("DDP over gloo + default Adam", {}, {}),
     "ddp-fused": ("DDP over gloo + fused Adam", _each(0.80), _each(0.65)),
     "ddp-mpi": ("DDP over MPI + fused Adam", {}, {}),
-    "parts": ("(bare + raw exchange + fused step)", _each(1.05), {}),
+    PARTS: ("(bare + raw exchange + fused step)", _each(1.05), {}),
 }
 
 
@@ -137,9 +136,11 @@ def _allreduce(kept: Kept) -> Iterator[Figure]:
 
 
 def _memory(kept: Kept) -> Iterator[Figure]:
+    from hvd_adam.bench.memory import Held
+
     for one in kept["held"]:
-        least = [bare + 2 * one["parameters"] for bare in one["bare"]]
-        yield Figure("peak memory / (4 x parameters + activations)", one["model"], ratio(one["ours"], least), 1.10)
+        found = Held(one["model"], tuple(one["ours"]), tuple(one["bare"]))
+        yield Figure("peak memory / (4 x parameters + activations)", found.model, found.ratio, 1.10)
 
 
 def _start(kept: Kept) -> Iterator[Figure]:

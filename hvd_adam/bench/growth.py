@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,12 +10,11 @@ import numpy as np
 
 from hvd_adam.bench.crews import Crews, Job
 from hvd_adam.bench.ratios import Ratio, median
-from hvd_adam.bench.surroundings import free_memory
-from hvd_adam.bench.workloads import WORKLOADS, shapes_of, workload
+from hvd_adam.bench.surroundings import IMPORTS, free_memory, lacking
+from hvd_adam.bench.workloads import WORKLOADS, numbers, workload
 
 TURN = 0.3  # seconds of a turn, about
-BOUNDS = (10**6, math.inf)  # parameters between which the exponent against them is taken: below, latency rules
-_PER_RANK = 300 << 20  # bytes of a rank before it holds a model, about
+LEAST = 10**6  # parameters from which on the exponent against them is taken: below, latency rules
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,7 @@ class Point:
     @property
     def parameters(self) -> int:
         """Numbers in the model."""
-        return sum(math.prod(shape) for shape in shapes_of(self.model))
+        return numbers(self.model)
 
     @property
     def samples(self) -> int:
@@ -58,7 +56,7 @@ class Growth:
 
     def exponents(self) -> list[Exponent]:
         """Of every line of points on which one thing moves: parameters, workers a rank, and ranks."""
-        sized = [p for p in self.points if p.model not in WORKLOADS and BOUNDS[0] <= p.parameters <= BOUNDS[1]]
+        sized = [p for p in self.points if p.model not in WORKLOADS and p.parameters >= LEAST]
         named = [p for p in self.points if p.model in WORKLOADS]
         found = []
         for ranks in sorted({p.ranks for p in sized}):
@@ -146,10 +144,10 @@ def _take(
 ) -> None:
     room, jobs = free_memory(), {}
     for model, ranks in pairs:
-        needed = ranks * (_PER_RANK + 20 * sum(math.prod(shape) for shape in shapes_of(model)))
-        if needed > room:
-            found.left_out[model] = f"needs {needed >> 20:,} MB, and {max(0, room) >> 20:,} MB are free"
-            said(f"{model}: left out, it {found.left_out[model]}")
+        needed = ranks * (IMPORTS + 20 * numbers(model))
+        if why := lacking(needed, room):
+            found.left_out[model] = why
+            said(f"{model}: left out, {why}")
             continue
         room -= needed
         name = f"{model} on {ranks}"
@@ -164,7 +162,7 @@ def _take(
             for name, (model, ranks, _) in jobs.items():
                 found.points.append(Point(model, ranks, many, tuple(turn[name] for turn in turns)))
             kept(found)
-            said(f"{many} workers a rank: done")
+            said(f"{counted(many, 'worker')} a rank: done")
 
 
 def table(found: Growth) -> Any:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hvd_adam.bench.crews import Crews, Job
-from hvd_adam.bench.peers import BARE, OURS
+from hvd_adam.bench.names import BARE, OURS
 from hvd_adam.bench.ratios import Ratio, ratio
-from hvd_adam.bench.surroundings import free_memory
-from hvd_adam.bench.workloads import shapes_of, workload
+from hvd_adam.bench.surroundings import IMPORTS, free_memory, lacking
+from hvd_adam.bench.workloads import numbers, workload
 
 STEPS = 5  # of each job before its peak is read
 
@@ -32,7 +31,7 @@ class Held:
     @property
     def parameters(self) -> int:
         """Bytes of the model."""
-        return 4 * sum(math.prod(shape) for shape in shapes_of(self.model))
+        return 4 * numbers(self.model)
 
     @property
     def ratio(self) -> Ratio:
@@ -46,8 +45,7 @@ class Held:
 
 def needed(model: str, ranks: int) -> int:
     """Bytes of both jobs, about."""
-    numbers = sum(math.prod(shape) for shape in shapes_of(model))
-    return ranks * (2 * (300 << 20) + 8 * 4 * numbers)
+    return ranks * (2 * IMPORTS + 8 * 4 * numbers(model))
 
 
 def measure(model: str, ranks: int, rounds: int, said: Callable[[str], None] = lambda _: None) -> Held:
@@ -66,9 +64,8 @@ def measure(model: str, ranks: int, rounds: int, said: Callable[[str], None] = l
 
 
 def fits(model: str, ranks: int) -> str:
-    """Why this machine cannot hold it; nothing where it can."""
-    wanted, room = needed(model, ranks), free_memory()
-    return f"it needs {wanted >> 20:,} MB and {room >> 20:,} MB are free" if wanted > room else ""
+    """Why this machine does not hold it; nothing where it does."""
+    return lacking(needed(model, ranks), free_memory())
 
 
 def table(found: Sequence[Held]) -> Any:

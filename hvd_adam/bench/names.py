@@ -1,4 +1,4 @@
-"""What a name stands for, or the nearest that there is."""
+"""Names of peers and of what surrounds them; what a name stands for, or the nearest that there is."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from hvd_adam.errors import ConfigError
+
+INSTALLED, LAUNCHER = "as installed", "launcher's"  # a peer's environment
+OURS, EXACT, BARE, PARTS = "hvd_adam", "hvd_adam-exact", "bare", "parts"
 
 Thing = TypeVar("Thing")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 
 from hvd_adam.bench.ratios import Ratio, median, ratio
-from hvd_adam.bench.workloads import DTYPES, WORKLOADS, shapes_of
+from hvd_adam.bench.workloads import DTYPES, WORKLOADS, numbers, shapes_of
 from hvd_adam.optim.generic_adam import GenericAdam
 
 TURN = 0.1  # seconds of a turn, about
@@ -34,7 +33,7 @@ LISTS = (*WORKLOADS, "1e4", "1e6", "1e8", "1000x10")
 
 def needed_memory(name: str, dtype: str) -> int:
     """Bytes of all optimizers: each has parameters, gradients and two moments of its own."""
-    return sum(math.prod(shape) for shape in shapes_of(name)) * DTYPES[dtype].itemsize * 4 * len(PEERS)
+    return numbers(name) * DTYPES[dtype].itemsize * 4 * len(PEERS)
 
 
 @dataclass

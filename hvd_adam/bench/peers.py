@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from hvd_adam.bench.names import BARE, EXACT, OURS, PARTS
 from hvd_adam.bench.workloads import Workload, loss_of
 
 Batch = tuple[Tensor, Tensor]
@@ -163,14 +164,13 @@ def _plain(model: nn.Module, batch: Batch, optimizer: Any) -> Step:
     return step
 
 
-OURS, BARE, PARTS = "hvd_adam", "bare", "parts"
 _TUNED = {"HOROVOD_CYCLE_TIME": "0.5", "HOROVOD_FUSION_THRESHOLD": str(4 << 20)}
 _HOROVOD, _MPI, _BF16 = ("horovod",), ("mpi4py",), ("bfloat16",)
 
 PEERS: dict[str, Peer] = {
     OURS: Peer("ours over Horovod, the default", _ours("horovod"), _HOROVOD),
     "hvd_adam-mpi": Peer("ours over plain MPI", _ours("mpi"), _MPI),
-    "hvd_adam-exact": Peer("ours, exact mode", _ours("horovod", determinism="exact"), _HOROVOD),
+    EXACT: Peer("ours, exact mode", _ours("horovod", determinism="exact"), _HOROVOD),
     "hvd_adam-fp16": Peer("ours, fp16 on the wire", _ours("horovod", wire="fp16"), _HOROVOD),
     BARE: Peer("forward and backward alone", _bare),
     PARTS: Peer("bare + raw exchange + fused step, one after the other", _parts, _MPI, refuses=_BF16),

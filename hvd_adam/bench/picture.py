@@ -85,9 +85,11 @@ def _sums(axes: Any, kept: Kept) -> None:
 
 def _steps(axes: Any, kept: Kept) -> None:
     """Seconds a step against workers a rank for each model and number of ranks, and against millions of parameters."""
+    from hvd_adam.bench.workloads import WORKLOADS
+
     lines: dict[str, list[tuple[float, float]]] = {}
     for point in kept["points"]:
-        sized = point["model"] not in ("lenet", "resnet18", "transformer")
+        sized = point["model"] not in WORKLOADS
         name = "millions of parameters" if sized else f"workers a rank: {point['model']}, {point['ranks']} ranks"
         x = point["parameters"] / 1e6 if sized else point["workers"]
         lines.setdefault(name, []).append((x, median(point["seconds"]).value))

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hvd_adam.bench.calls import failed, timed
 from hvd_adam.bench.ratios import Ratio, median, ratio
-from hvd_adam.errors import RunError
 from hvd_adam.launchers import launcher
 
 IMPORT, HELP, CHECK, STEP = "import torch", "hvd-adam --help", "hvd-adam check", "launch to first step"
@@ -57,9 +57,9 @@ def measure(
     found, generator = Starting(ranks), random.Random(0)
     ours = (sys.executable, "-m", "hvd_adam")
     ways: dict[str, Callable[[], float]] = {
-        IMPORT: lambda: _timed(sys.executable, "-c", "import torch"),
-        HELP: lambda: _timed(*ours, "--help"),
-        CHECK: lambda: _timed(*ours, "check", "--algorithm", "adam", "--lr", "1e-3"),
+        IMPORT: lambda: timed([sys.executable, "-c", "import torch"]),
+        HELP: lambda: timed([*ours, "--help"]),
+        CHECK: lambda: timed([*ours, "check", "--algorithm", "adam", "--lr", "1e-3"], (0, 3)),
         STEP: lambda: _first_step(ranks),
     }
     for number in range(rounds + 1):
@@ -70,14 +70,6 @@ def measure(
         kept(found)
         said(f"round {number} of {rounds}")
     return found
-
-
-def _timed(*command: str) -> float:
-    started = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode not in (0, 3):  # 3: check has not shown convergence
-        raise _failed(command, done.returncode, done.stderr)
-    return time.perf_counter() - started
 
 
 def _first_step(ranks: int) -> float:
@@ -97,7 +89,7 @@ def _first_step(ranks: int) -> float:
             finally:
                 job.kill()
         if seconds is None or code:
-            raise _failed(command, code, said.read_text(errors="replace"))
+            raise failed(command, code, said.read_text(errors="replace"))
         return seconds
 
 
@@ -110,11 +102,6 @@ def _until_stepped(trace: Path, job: subprocess.Popen[bytes], started: float) ->
             return None
         time.sleep(0.01)
     return None
-
-
-def _failed(command: object, code: int, said: str) -> RunError:
-    last = "\n    ".join(said.strip().splitlines()[-8:])
-    return RunError(f"{command} ended with {code}", f"it printed:\n    {last}", "try: hvd-adam doctor --run")
 
 
 def lines(found: Starting) -> list[str]:

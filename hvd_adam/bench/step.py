@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hvd_adam.bench.crews import Crews, Job
-from hvd_adam.bench.names import known
-from hvd_adam.bench.peers import BARE, OURS, PEERS
+from hvd_adam.bench.names import BARE, INSTALLED, LAUNCHER, OURS, known
+from hvd_adam.bench.peers import PEERS
 from hvd_adam.bench.ratios import Ratio, median, ratio
-from hvd_adam.bench.surroundings import free_memory
-from hvd_adam.bench.workloads import DTYPES, shapes_of, workload
+from hvd_adam.bench.surroundings import IMPORTS, free_memory, lacking
+from hvd_adam.bench.workloads import DTYPES, numbers, workload
 
-INSTALLED, LAUNCHER = "as installed", "launcher's"
 TURN = 1.0  # seconds of a turn, about
-IMPORTS = 300 << 20  # bytes of a rank before it holds a model, about
 
 
 @dataclass(frozen=True)
@@ -110,9 +107,8 @@ def compare(
         if why:
             found.left_out[name] = why
             continue
-        if each * (len(jobs) + 1) > room:
-            why = f"its job needs {each >> 20:,} MB beside the others, and {room >> 20:,} MB are free"
-            found.left_out[job_name(name, surroundings)] = why
+        if why := lacking(each, room - each * len(jobs)):
+            found.left_out[job_name(name, surroundings)] = f"beside the others {why}"
             continue
         order = {"build": "step", "peer": name, "model": model, "samples": samples or load.samples, "dtype": dtype}
         jobs.append(Job(job_name(name, surroundings), ranks, order, PEERS[name].environ, surroundings == INSTALLED))
@@ -140,7 +136,7 @@ def _rows(peers: Sequence[str]) -> list[tuple[str, str]]:
 
 def held(model: str, itemsize: int) -> int:
     """Bytes of parameters, gradients, two moments and one copy of the gradients on their way."""
-    return 5 * itemsize * sum(math.prod(shape) for shape in shapes_of(model))
+    return 5 * itemsize * numbers(model)
 
 
 def table(found: Comparison) -> Any:

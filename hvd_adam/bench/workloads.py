@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -127,6 +129,12 @@ def shapes_of(name: str) -> list[tuple[int, ...]]:
             f"choose from {', '.join(WORKLOADS)}, or write one",
         )
     return shapes
+
+
+@cache
+def numbers(name: str) -> int:
+    """How many numbers the parameters are, by the name that `shapes_of` takes."""
+    return sum(math.prod(shape) for shape in shapes_of(name))
 
 
 def loss_of(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:

@@ -94,7 +94,7 @@ def optimizer(
 ) -> None:
     """GenericAdam's step beside torch's Adam: for-loop, foreach and fused."""
     from hvd_adam.bench import optimizer as steps
-    from hvd_adam.bench.surroundings import facts, free_memory, save, warn
+    from hvd_adam.bench.surroundings import facts, free_memory, lacking, save, warn
     from hvd_adam.bench.workloads import shapes_of
 
     chosen, where = parameters or steps.LISTS, facts()
@@ -105,10 +105,9 @@ def optimizer(
     left_out: dict[str, str] = {}
     with keeping(out):
         for name in chosen:
-            needed, room = steps.needed_memory(name, dtype), free_memory()
-            if needed > room:
-                left_out[name] = f"it needs {needed >> 20:,} MB and {room >> 20:,} MB are free"
-                tell(f"{name}: left out, {left_out[name]}")
+            if why := lacking(steps.needed_memory(name, dtype), free_memory()):
+                left_out[name] = why
+                tell(f"{name}: left out, {why}")
             else:
                 done.append(steps.measure(name, rounds, threads, dtype))
                 tell(f"{name}: done")

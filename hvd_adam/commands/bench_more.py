@@ -45,7 +45,7 @@ def scale(
 
     with keeping(out):
         found = growth.measure(chosen, measured, many, played, rounds, tell, keep)
-    said = [f"{name}: left out, it {why}" for name, why in found.left_out.items()] + seconds_models(found)[0]
+    said = [f"{name}: left out, {why}" for name, why in found.left_out.items()] + seconds_models(found)[0]
     medians = f"n = {rounds} rounds in random order: medians, and 95 % bootstrap intervals."
     finish(out, as_json, plot, growth.table(found), *said, *warnings, medians)
 

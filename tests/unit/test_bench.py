@@ -12,11 +12,12 @@ from click.testing import CliRunner
 from hvd_adam.bench import figures, growth, starting, surroundings, throughput
 from hvd_adam.bench.allreduce import Exchange, lines, read_size, sizes
 from hvd_adam.bench.memory import Held
+from hvd_adam.bench.names import INSTALLED, LAUNCHER
 from hvd_adam.bench.optimizer import measure
 from hvd_adam.bench.peers import PEERS
 from hvd_adam.bench.picture import draw
 from hvd_adam.bench.ratios import latency_and_bandwidth, median, ratio
-from hvd_adam.bench.step import INSTALLED, LAUNCHER, Comparison, Row, compare, held, table
+from hvd_adam.bench.step import Comparison, Row, compare, held, table
 from hvd_adam.bench.workloads import DTYPES, WORKLOADS, loaded, loss_of, shapes_of, workload
 from hvd_adam.cli import cli
 from hvd_adam.errors import ConfigError, RunError
@@ -244,7 +245,7 @@ def test_jobs_that_memory_does_not_hold_are_left_out_ours_last(monkeypatch: pyte
     found = compare("1e7", 2, ["ddp", "ddp-fused"], 1)
     assert NoJobs.started == ["hvd_adam (launcher's)", "hvd_adam (as installed)", "ddp (launcher's)"]
     assert set(found.left_out) == {f"ddp ({INSTALLED})", f"ddp-fused ({LAUNCHER})", f"ddp-fused ({INSTALLED})"}
-    assert found.left_out[f"ddp-fused ({LAUNCHER})"].startswith("its job needs 981 MB beside the others")
+    assert found.left_out[f"ddp-fused ({LAUNCHER})"] == "beside the others it needs 981 MB and 0 MB are free"
 
 
 def test_a_peer_that_does_not_start_is_left_out_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,7 +272,7 @@ def test_sizes_that_memory_does_not_hold_are_left_out_of_scale(monkeypatch: pyte
     command = ["bench", "scale", "--model", "lenet", "--parameters", "1e6", "--parameters", "1e9", "--rounds", "1"]
     done = CliRunner().invoke(cli, [*command, "--out", str(tmp_path / "s.json")])
     assert done.exit_code == 0, done.output
-    assert "1e9: left out, it needs 38,746 MB, and 1,409 MB are free" in done.output
+    assert "1e9: left out, it needs 38,746 MB and 1,409 MB are free" in done.output
     assert json.loads((tmp_path / "s.json").read_text())["left_out"].keys() == {"1e9"}
 
 
