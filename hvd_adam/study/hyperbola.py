@@ -22,9 +22,9 @@ from hvd_adam.study.lognormal import Fit, fit
 from hvd_adam.study.sample import Sample, Study, sample
 from hvd_adam.study.slope import weights
 
-_BEYOND = log(1000)  # the profile is followed this far past the smallest and the largest batch
+BEYOND = log(1000)  # the profile is followed this far past the smallest and the largest batch
 _NET, _INSIDE, _PARABOLAS = 25, 21, 12
-_FLAT = 1e-3  # a likelihood ratio below this is none
+FLAT = 1e-3  # a likelihood ratio below this is none
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class _Profile:
         self.data, self.level, self.n, self.df = data, level, n, n - 2
         self.size = len(n)
         self.t = stdtrit(self.df, 0.5 + level / 2)
-        self.first, self.last = data.log_batch.min() - _BEYOND, data.log_batch.max() + _BEYOND
+        self.first, self.last = data.log_batch.min() - BEYOND, data.log_batch.max() + BEYOND
         self.net = np.linspace(self.first, self.last, _NET)
         every = np.repeat(np.arange(self.size), _NET)
         found = self.at(np.tile(self.net, self.size), every, None)
@@ -137,8 +137,8 @@ class _Profile:
             x, y = np.take_along_axis(x, keep, 1), np.take_along_axis(y, keep, 1)
         u = np.take_along_axis(x, y.argmax(1)[:, None], 1)[:, 0]
         top = self.loglik.max(1)
-        u = np.where(top - self.loglik[:, 0] < _FLAT / 2, self.first, u)
-        u = np.where(top - self.loglik[:, -1] < _FLAT / 2, self.last, u)
+        u = np.where(top - self.loglik[:, 0] < FLAT / 2, self.first, u)
+        u = np.where(top - self.loglik[:, -1] < FLAT / 2, self.last, u)
         return u, self.at(u, everyone, None)
 
     def ends(self) -> tuple[np.ndarray, np.ndarray]:

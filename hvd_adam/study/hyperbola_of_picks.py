@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import inf, log, nan, sqrt
+from math import inf, sqrt
 
 import numpy as np
 from scipy.optimize import brentq
@@ -20,15 +20,13 @@ from scipy.special import fdtrc, stdtrit
 
 from hvd_adam.study.contrast import Model
 from hvd_adam.study.estimate import Estimate
-from hvd_adam.study.hyperbola import Hyperbola, hyperbola
+from hvd_adam.study.hyperbola import BEYOND, FLAT, Hyperbola, hyperbola
 from hvd_adam.study.linearity import Test
 from hvd_adam.study.passage import Passage, cells
 from hvd_adam.study.sample import sample
 from hvd_adam.study.tuning import conditional
 
-_BEYOND = log(1000)  # as far past the smallest and the largest batch as the hyperbola without picks is followed
 _NET = 2001
-_FLAT = 1e-3  # a difference of Q below this is none
 
 
 def hyperbola_with_picks(
@@ -74,7 +72,7 @@ class _Means:
         by_seeds = model.covariance[0] * float(model.n[0] / model.df[0])
         self.inverse = np.linalg.inv(by_seeds + np.diag(tau**2))
         self.room = t**2
-        self.first, self.last = self.log_batch.min() - _BEYOND, self.log_batch.max() + _BEYOND
+        self.first, self.last = self.log_batch.min() - BEYOND, self.log_batch.max() + BEYOND
 
     def at(self, u: float) -> _Best:
         rest = self.means - np.logaddexp(0, u - self.log_batch)
@@ -102,9 +100,9 @@ def _fitted(cells: _Means, level: float) -> Hyperbola:
     critical = 0.0 if u <= cells.first else inf if u >= cells.last else float(np.exp(u))
     floor = 0.0 if u >= cells.last else float(np.exp(best.a))
     top = len(cells.means) - 2
-    statistic, p = (best.q / top, float(fdtrc(top, cells.df, best.q / top))) if top else (nan, nan)
+    statistic = best.q / top
     question = "hyperbola against free cell means, picks allowed for"
-    fits = Test(question, statistic, (top, cells.df), p, cells.runs)
+    fits = Test(question, statistic, (top, cells.df), float(fdtrc(top, cells.df, statistic)), cells.runs)
     return Hyperbola(figure(critical, low, high), figure(floor, least, most), fits, cells.sigma)
 
 
@@ -113,9 +111,9 @@ def _region(cells: _Means, net: np.ndarray, q: np.ndarray) -> tuple[float, float
     j = int(q.argmin())
     u = _vertex(cells, net, j)
     least = cells.at(u).q
-    if q[0] - least < _FLAT:
+    if q[0] - least < FLAT:
         u = float(net[0])
-    elif q[-1] - least < _FLAT:
+    elif q[-1] - least < FLAT:
         u = float(net[-1])
 
     def over(v: float) -> float:
