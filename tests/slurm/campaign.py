@@ -13,7 +13,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from queue import Queue
 from typing import Any, TypeVar
@@ -34,7 +36,7 @@ CONFIG = (
 PATIENCE = 900.0  # seconds after which a job that has not got on is called hung
 START_UP = 8.0  # seconds within which a moment of a start-up is drawn
 
-Case = TypeVar("Case")
+Case, Result = TypeVar("Case"), TypeVar("Result")
 Lane = tuple[str, str]
 
 
@@ -183,6 +185,33 @@ class Disturbed:
                 begun = events.of(after, "step", "begin")
                 one["lost"] = max(0, events.highest(life) - begun[0]["step"] + 1) if begun else 0
                 one["cut"], one["beside"] = events.cut(life)
+
+
+@contextmanager
+def on_a_lane(free: Queue[Lane], record: str, run: str) -> Iterator[Lane]:
+    """Two nodes for one trial; what goes wrong there is kept, too."""
+    lane = free.get()
+    try:
+        yield lane
+    except BaseException as error:
+        keep(record, [{"run": run, "failed": str(error)[:3000]}])
+        raise
+    finally:
+        free.put(lane)
+
+
+def side_by_side(
+    cluster: Cluster, folder: Path, count: int, whole: Callable[..., Result], cases: Mapping[Case, tuple[Any, ...]]
+) -> Iterator[dict[Case, Future[Result]]]:
+    """For a fixture: several trials at once, since most of their time goes into waiting.
+
+    Args:
+        whole: what makes one, of cluster, folder, lanes and the case's arguments.
+    """
+    free = lanes(count)
+    with ThreadPoolExecutor(count) as pool:
+        yield {case: pool.submit(whole, cluster, folder, free, *more) for case, more in cases.items()}
+    cluster.run("scancel", "--user=root")
 
 
 _writing = threading.Lock()

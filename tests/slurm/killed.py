@@ -131,7 +131,6 @@ def _without_slurmd(trial: Killed, node: str, seconds: float) -> None:
     while time.monotonic() < deadline and trial.state() == ("RUNNING", trial.starts):
         time.sleep(0.5)
     missed = trial.state() != ("RUNNING", trial.starts)
-    time.sleep(0 if missed else 0.1)
     trial.cluster.start_slurmd(node)
     trial.done[-1]["away"] = round(seconds - (deadline - time.monotonic()), 1)
     time.sleep(3)

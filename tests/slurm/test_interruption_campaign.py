@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import pytest
-from campaign import CAMPAIGN, EVERY, Disturbed, Lane, chosen, keep, lanes, undisturbed
+from campaign import CAMPAIGN, EVERY, Disturbed, Lane, chosen, keep, on_a_lane, side_by_side, undisturbed
 from cluster import Cluster
 from jobs import submit
 from trials import equals
@@ -81,20 +81,13 @@ def disturb(cluster: Cluster, folder: Path, lane: Lane, kind: str, number: int) 
 
 
 def whole(cluster: Cluster, folder: Path, free: Any, truth: Path, kind: str, number: int) -> Disturbed:
-    lane = free.get()
-    trial = None
-    try:
+    with on_a_lane(free, "interruptions", f"{kind} {number}") as lane:
         trial = disturb(cluster, folder, lane, kind, number)
         trial.code = trial.finish()
         trial.judge()
         equal = trial.code == 0 and equals(trial.run, truth)
         keep("interruptions", [{**one, "code": trial.code, "equal": equal} for one in trial.done])
         return trial
-    except BaseException as error:
-        keep("interruptions", [{"run": f"{kind} {number}", "failed": str(error)[:3000]}])
-        raise
-    finally:
-        free.put(lane)
 
 
 @pytest.fixture(scope="module")
@@ -106,11 +99,8 @@ def truth(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def runs(
     wide_cluster: Cluster, truth: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[Any, Future[Disturbed]]]:
-    """Several at once: most of their time goes into waiting."""
-    folder, free = tmp_path_factory.mktemp("interrupted"), lanes(SIDE_BY_SIDE)
-    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        yield {case: pool.submit(whole, wide_cluster, folder, free, truth, *case) for case in CASES}
-    wide_cluster.run("scancel", "--user=root")
+    folder, cases = tmp_path_factory.mktemp("interrupted"), {case: (truth, *case) for case in CASES}
+    yield from side_by_side(wide_cluster, folder, SIDE_BY_SIDE, whole, cases)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0]} {case[1]}")

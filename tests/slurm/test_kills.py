@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import pytest
-from campaign import CAMPAIGN, EVERY, chosen, keep, lanes, undisturbed
+from campaign import CAMPAIGN, EVERY, chosen, keep, on_a_lane, side_by_side, undisturbed
 from cluster import Cluster
 from killed import STUDY, WAY, WORDS, Killed, KilledStudy, kill
 from studies import here
@@ -39,9 +39,8 @@ CASES = chosen(drawn())
 
 
 def whole(cluster: Cluster, folder: Path, free: Any, truths: tuple[Path, Path], number: int) -> Killed:
-    lane, chance = free.get(), random.Random(f"{SEED} {number}")
-    in_study = number % 3 == 0
-    try:
+    chance, in_study = random.Random(f"{SEED} {number}"), number % 3 == 0
+    with on_a_lane(free, "kills", f"kills {number}") as lane:
         if in_study:
             done = truths[1].parents[1] / "workers-2" / "seed-1"
             trial: Killed = KilledStudy(cluster, folder, f"kills {number}", lane, done, HVD_ADAM_TRIES="10")
@@ -62,11 +61,6 @@ def whole(cluster: Cluster, folder: Path, free: Any, truths: tuple[Path, Path], 
         trial.facts = facts
         keep("kills", [{**one, **facts} for one in trial.done])
         return trial
-    except BaseException as error:
-        keep("kills", [{"run": f"kills {number}", "failed": str(error)[:3000]}])
-        raise
-    finally:
-        free.put(lane)
 
 
 @pytest.fixture(scope="module")
@@ -82,11 +76,8 @@ def truths(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def runs(
     wide_cluster: Cluster, truths: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[int, Future[Killed]]]:
-    """Several at once: most of their time goes into waiting."""
-    folder, free = tmp_path_factory.mktemp("killed"), lanes(SIDE_BY_SIDE)
-    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        yield {k: pool.submit(whole, wide_cluster, folder, free, truths, k) for k in CASES}
-    wide_cluster.run("scancel", "--user=root")
+    folder = tmp_path_factory.mktemp("killed")
+    yield from side_by_side(wide_cluster, folder, SIDE_BY_SIDE, whole, {k: (truths, k) for k in CASES})
 
 
 @pytest.mark.parametrize("number", CASES)

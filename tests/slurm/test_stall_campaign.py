@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import events
 import network
 import processes
 import pytest
-from campaign import CAMPAIGN, EVERY, Disturbed, Lane, chosen, keep, lanes, undisturbed
+from campaign import CAMPAIGN, EVERY, Disturbed, Lane, chosen, keep, on_a_lane, side_by_side, undisturbed
 from cluster import Cluster
 from trials import equals
 
@@ -81,8 +81,7 @@ class Stalled(Disturbed):
 
 
 def whole(cluster: Cluster, folder: Path, free: Any, truth: Path, kind: str, number: int) -> Stalled:
-    lane = free.get()
-    try:
+    with on_a_lane(free, "stalls", f"{kind} {number}") as lane:
         trial = Stalled(cluster, folder, kind, number, lane)
         trial.wait_for_start()
         began = trial.stall()
@@ -107,11 +106,6 @@ def whole(cluster: Cluster, folder: Path, free: Any, truth: Path, kind: str, num
         }  # fmt: skip
         keep("stalls", [{**one, **facts} for one in trial.done])
         return trial
-    except BaseException as error:
-        keep("stalls", [{"run": f"{kind} {number}", "failed": str(error)[:3000]}])
-        raise
-    finally:
-        free.put(lane)
 
 
 @pytest.fixture(scope="module")
@@ -123,11 +117,8 @@ def truth(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def runs(
     wide_cluster: Cluster, truth: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[Any, Future[Stalled]]]:
-    """Several at once: most of their time goes into waiting."""
-    folder, free = tmp_path_factory.mktemp("stalled"), lanes(SIDE_BY_SIDE)
-    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        yield {case: pool.submit(whole, wide_cluster, folder, free, truth, *case) for case in CASES}
-    wide_cluster.run("scancel", "--user=root")
+    folder, cases = tmp_path_factory.mktemp("stalled"), {case: (truth, *case) for case in CASES}
+    yield from side_by_side(wide_cluster, folder, SIDE_BY_SIDE, whole, cases)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0]} {case[1]}")

@@ -14,10 +14,10 @@ from cluster import Cluster
 from trials import EVERY, Trial
 
 LIMIT = "stall_limit=10"
-STALLS = {  # what rank 1 does in step 23, and what diagnose must say of it while it lasts, and after
-    "data": "rank 1 on n2 is behind: in data of step 23 for ",
-    "backward": "rank 1 on n2 is behind: in backward of step 23 for ",
-    "stop": "rank 1 on n2 ",  # is silent; or, when all have ended, fell silent first
+STALLS = {  # what rank 1 does in step 23, and what diagnose must say of it while it lasts, or after
+    "data": ("is behind: in data of step 23 for ",),
+    "backward": ("is behind: in backward of step 23 for ",),
+    "stop": ("is silent: in ", "fell silent first: in "),
 }
 OPTIONS = ("--nodes=2", "--ntasks-per-node=1", "--time=10")
 
@@ -26,9 +26,9 @@ def diagnose(cluster: Cluster, run: Path) -> subprocess.CompletedProcess[str]:
     return cluster.run("python", "-m", "hvd_adam", "diagnose", run, timeout=120)
 
 
-def found(cluster: Cluster, run: Path, text: str) -> bool:
+def found(cluster: Cluster, run: Path, words: tuple[str, ...]) -> bool:
     done = diagnose(cluster, run)
-    return done.returncode == 4 and text in done.stdout
+    return done.returncode == 4 and any(f"rank 1 on n2 {one}" in done.stdout for one in words)
 
 
 def stall(cluster: Cluster, folder: Path, kind: str) -> tuple[Trial, bool]:
