@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -24,16 +25,16 @@ GOLDEN = Path(__file__).resolve().parent / "golden"
 class Site:
     """A tree whose path holds blanks, stubs on PATH, and a job that can be started."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, script: str = "train") -> None:
         self.tree, self.bin, self.spool = folder / "a tree", folder / "bin", folder / "spool"
         self.bin.mkdir()
         self.spool.mkdir()
         for part in ("launchers", "slurm"):
             shutil.copytree(TREE / part, self.tree / part, ignore=shutil.ignore_patterns("site.sh"))
-        shutil.copy(self.tree / "slurm" / "train.sbatch", self.spool / "slurm_script")
+        shutil.copy(self.tree / "slurm" / f"{script}.sbatch", self.spool / "slurm_script")
         self.stub("scontrol", f"""case $1 in
             show) case $2 in
-                job) echo "   Command={self.tree}/slurm/train.sbatch c.yaml" ;;
+                job) echo "   Command={self.tree}/slurm/{script}.sbatch c.yaml" ;;
                 hostnames) echo n1; echo n2; echo n3 ;; esac ;;
             requeue) echo "$2" >>"{folder}/requeued" ;;
         esac""")  # fmt: skip
@@ -96,19 +97,27 @@ CASES: list[tuple[str, tuple[str, ...], dict[str, str]]] = [
 ]  # fmt: skip
 
 
-def test_options_and_lines_are_those_of_the_golden_file(site: Site) -> None:
-    """HVD_ADAM_GOLDEN=write writes it anew, to be read before it is committed."""
-    text = (site.tree / "slurm" / "train.sbatch").read_text()
+def differences(script: str, said: Mapping[str, str]) -> list[str]:
+    """Of a batch file's #SBATCH lines, and of what its cases have said, from the golden file.
+
+    HVD_ADAM_GOLDEN=write writes that anew, to be read before it is committed.
+    """
+    text = (TREE / "slurm" / f"{script}.sbatch").read_text()
     parts = ["".join(line for line in text.splitlines(keepends=True) if line.startswith("#SBATCH"))]
+    made = "\n".join([*parts, *(f"{name}\n{words}" for name, words in said.items())])
+    golden = GOLDEN / f"{script}.txt"
+    if os.environ.get("HVD_ADAM_GOLDEN") == "write":
+        golden.write_text(made)
+    return list(difflib.unified_diff(golden.read_text().splitlines(), made.splitlines(), lineterm=""))
+
+
+def test_options_and_lines_are_those_of_the_golden_file(site: Site) -> None:
+    said = {}
     for name, arguments, environment in CASES:
         done = site.run(*arguments, **environment)
         assert done.returncode == 0, done.stderr
-        parts.append(f"{name}\n{done.stderr}")
-    made, golden = "\n".join(parts), GOLDEN / "train.txt"
-    if os.environ.get("HVD_ADAM_GOLDEN") == "write":
-        golden.write_text(made)
-    differences = difflib.unified_diff(golden.read_text().splitlines(), made.splitlines(), lineterm="")
-    assert not list(differences)
+        said[name] = done.stderr
+    assert not differences("train", said)
 
 
 @pytest.mark.parametrize("code", [0, 2, 3, 4, 5, 6, 130])
