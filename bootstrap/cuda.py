@@ -24,7 +24,7 @@ class Toolkit:
     home: Path
     nccl: Path
     version: str
-    library_folders: tuple[str, ...]
+    folders_of_libraries: tuple[str, ...]
 
     def environment(self) -> dict[str, str]:
         """Return the variables that make Horovod's build find both."""

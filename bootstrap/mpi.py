@@ -20,14 +20,14 @@ class Mpi:
         kind: "site" or "pypi".
         mpicc, mpicxx: its compiler wrappers.
         version: what it says of itself.
-        library_folders: where its libraries are looked for at run time; empty for PyPI's, which lies in .venv.
+        folders_of_libraries: where its libraries are looked for at run time; empty for PyPI's, which lies in .venv.
     """
 
     kind: str
     mpicc: Path
     mpicxx: Path
     version: str
-    library_folders: tuple[str, ...] = ()
+    folders_of_libraries: tuple[str, ...] = ()
 
     def key(self) -> dict[str, str]:
         """Return what a wheel depends on."""
@@ -80,7 +80,7 @@ def _described(mpicc: Path) -> Mpi:
             why="Horovod is C++ and is compiled by the MPI's C++ wrapper",
             cure="Install the MPI's development package (apt: libopenmpi-dev), or take PyPI's: make setup MPI=pypi",
         )
-    return Mpi("site", mpicc, mpicxx, _version(mpicc), _library_folders(mpicxx))
+    return Mpi("site", mpicc, mpicxx, _version(mpicc), _folders_of_libraries(mpicxx))
 
 
 def _version(mpicc: Path) -> str:
@@ -91,7 +91,7 @@ def _version(mpicc: Path) -> str:
     return "unknown"
 
 
-def _library_folders(mpicxx: Path) -> tuple[str, ...]:
+def _folders_of_libraries(mpicxx: Path) -> tuple[str, ...]:
     words = _output([mpicxx, "-show"]).split()
     folders = [word[2:] for word in words if word.startswith("-L")]
     own = [folder for folder in folders if folder not in ("/usr/lib", "/lib", "/usr/lib64", "/lib64")]

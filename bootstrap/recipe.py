@@ -65,7 +65,7 @@ class Build:
 
 
 def _outside(toolkit: Toolkit) -> list[str]:
-    return [folder for folder in toolkit.library_folders if not folder.startswith("$ORIGIN")]
+    return [folder for folder in toolkit.folders_of_libraries if not folder.startswith("$ORIGIN")]
 
 
 def machine() -> dict[str, object]:
@@ -110,7 +110,7 @@ def vector_flags() -> str:
 def horovod_environment(build: Build, base: Mapping[str, str], jobs: int) -> dict[str, str]:
     """Return the environment in which pip compiles Horovod."""
     environment = {name: value for name, value in base.items() if not name.startswith("HOROVOD_")}
-    rpath = [*FROM_HOROVOD, *build.mpi.library_folders]
+    rpath = [*FROM_HOROVOD, *build.mpi.folders_of_libraries]
     environment |= {
         "CMAKE_TOOLCHAIN_FILE": str(CMAKE / "toolchain.cmake"),
         "CMAKE_POLICY_VERSION_MINIMUM": "3.5",  # the gloo inside asks for less than CMake 4 gives
@@ -132,7 +132,7 @@ def horovod_environment(build: Build, base: Mapping[str, str], jobs: int) -> dic
     if build.toolkit:
         environment |= build.toolkit.environment()
         environment["PATH"] = f"{build.toolkit.home / 'bin'}{os.pathsep}{environment['PATH']}"
-        rpath += build.toolkit.library_folders
+        rpath += build.toolkit.folders_of_libraries
         architectures = os.environ.get("HOROVOD_BUILD_CUDA_CC_LIST")
         if architectures:
             environment["HOROVOD_BUILD_CUDA_CC_LIST"] = architectures

@@ -128,7 +128,7 @@ def test_the_site_s_mpi_is_part_of_the_key_by_its_path(tmp_path):
     chosen = mpi.find_site(tmp_path / ".venv", "", "", path=str(site_mpi(tmp_path / "mpi").parent))
     assert chosen is not None
     assert chosen.key() == {"kind": "site", "version": "mpirun (Open MPI) 4.1.4", "path": str(tmp_path / "mpi/mpicc")}
-    assert chosen.library_folders == ("/opt/mpi/lib",)
+    assert chosen.folders_of_libraries == ("/opt/mpi/lib",)
 
 
 @pytest.mark.parametrize(

@@ -351,10 +351,10 @@ def test_a_folder_is_tried_by_writing_and_left_as_it_was(places, tmp_path):
 
 
 def test_a_folders_file_system_is_that_of_the_longest_mount_above_it(places, tmp_path):
-    (tmp_path / "work/deep er").mkdir()
-    points = {"/": "ext4", tmp_path: "nfs4", f"{tmp_path}/work/deep\\040er": "lustre", f"{tmp_path}/wor": "xfs"}
+    (tmp_path / "far/deep er").mkdir(parents=True)
+    points = {"/": "ext4", tmp_path: "nfs4", f"{tmp_path}/far/deep\\040er": "lustre", f"{tmp_path}/fa": "xfs"}
     write(tmp_path / "root/proc/mounts", "".join(f"dev {point} {kind} rw 0 0\n" for point, kind in points.items()))
-    kinds = [folder(tmp_path / name, places).kind for name in ("work", "work/deep er")]
+    kinds = [folder(tmp_path / name, places).kind for name in ("far", "far/deep er")]
     assert kinds == ["nfs4", "lustre"]
 
 
