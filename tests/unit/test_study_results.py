@@ -240,12 +240,26 @@ def test_a_tuned_study_shows_what_was_tried_and_carries_the_picks(tmp_path: Path
     assert [one["picked"] for one in found["learning_rates"]] == [0.5, 1, 1, 2, 2]
     assert [one["at_edge"] for one in found["learning_rates"]] == [True, False, False, False, False]
     assert "picks carried" in found["series"][0]["slope"]["method"]
+    assert "picks carried" in found["series"][0]["hyperbola"]["critical_batch"]["method"]
+    assert "hyperbola against free cell means, picks allowed for" in json.dumps(found["series"][0]["tests"])
     _, said, _ = call("study", "report", folder)
+    assert "but for critical batch" not in said
     assert (
         "the intervals of steps to the target hold what picking adds" in said
         and "is the smallest that was tried" in said
     )
     assert "Learning rate picked for each batch" in (folder / "report.html").read_text()
+
+
+def test_a_cell_that_never_reached_leaves_the_critical_batch_conditional_and_is_said_so(tmp_path: Path, call) -> None:
+    def steps(cell, seed):
+        return math.inf if cell.batch == 128 and not cell.tunes else hyperbola(cell, seed) * max(cell.factor, 1)
+
+    picks = {f"workers-{w}": 1.0 for w in (1, 2, 4, 8, 16)}
+    folder = make(tmp_path / "s", study_of(lr={"tune": [1, 2], "tuning_seeds": 3}), steps, picks=picks)
+    assert "conditional" in plain(folder, call)["series"][0]["hyperbola"]["critical_batch"]["method"]
+    _, said, _ = call("study", "report", folder)
+    assert "but for critical batch and regions: these are conditional on the picks" in " ".join(said.split())
 
 
 def test_theory_mode_inverts_the_criterion_of_each_batch(tmp_path: Path, call) -> None:

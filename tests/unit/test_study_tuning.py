@@ -1,5 +1,6 @@
 """Picking learning rates, planning seeds, checking the noise, inverting criteria."""
 
+from itertools import product
 from math import inf
 
 import numpy as np
@@ -64,6 +65,18 @@ def test_repeating_the_tuning_finds_no_spread_where_the_best_is_plain_and_some_w
     assert 0.005 < close.estimate < 0.3 and close == repeated(
         trials({0.01: 0.05, 0.1: 0.0, 1.0: 0.08}, seeds=3, spread=0.2)
     )
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 4])
+def test_few_tuning_seeds_are_resampled_in_every_way_they_can_be(seeds):
+    tried = trials({0.01: 0.05, 0.1: 0.0, 1.0: 0.08}, seeds=seeds, spread=0.2, seed=9)
+    logs = np.log([[run.high for run in tried[lr]] for lr in sorted(tried)])
+    means = logs.mean(1)
+    picked = [means[logs[:, list(drawn)].mean(1).argmin()] for drawn in product(range(seeds), repeat=seeds)]
+    wanted = np.sqrt(np.mean((np.array(picked) - min(picked)) ** 2))
+    found = repeated(tried)
+    assert wanted > 0.01 and found.estimate == pytest.approx(wanted, abs=2e-3)
+    assert found.low == found.high == found.estimate and "on all " in found.method
 
 
 def test_spreads_of_picks_widen_the_slope_in_squares():
