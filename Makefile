@@ -7,8 +7,8 @@
 # make slurm-shell  [NODES=4] a shell in a Slurm cluster of its own, on this machine, as root
 # make campaign  [NAME=tests/jobs/test_endings.py] the long trials: hours; what came of them stands in docs/
 # make reproduction  [NAME=reddi] writes docs/reproduction.md; a NAME takes over its result from runs/ first
-# make bench     measures the figures of docs/performance.md again: 25 minutes of a quiet machine
-# make bench-check  a few minutes: compares ratios with the recorded ones, never times
+# make bench     measures the figures of docs/performance.md: half an hour or more of a quiet machine
+# make bench-check  compares ratios with the recorded ones, never times
 # make clean     removes what set-up and builds have made; the cache of compiled wheels stays
 # Every target sets up what is missing first; where nothing is, that takes less than a second. docs/install.md
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ import torch
 from torch.nn import functional
 
 from hvd_adam import GenericAdam
+from hvd_adam.bench.ratios import median
 from hvd_adam.bench.workloads import WORKLOADS
 from hvd_adam.config import from_plain
 from hvd_adam.training.checkpoint_writer import CheckpointWriter
@@ -87,7 +89,7 @@ def checkpoints(folder: Path, rounds: int, steps: int) -> dict[str, list[float]]
         state = training.state()
         note("stall of a checkpoint", writer.save(k, state))
         beside = time.perf_counter()
-        while writer.is_writing():
+        while any(thread.name == "checkpoint" for thread in threading.enumerate()):
             note("a step beside the write", training.step())
         note("the write, beside training", time.perf_counter() - beside)
         writer.finish()
@@ -121,23 +123,10 @@ def heartbeats(folder: Path, rounds: int) -> dict[str, list[float]]:
 
 
 def line(name: str, values: list[float]) -> str:
-    """Median, the middle 95 % interval of it by order statistics, smallest and largest, in milliseconds."""
-    ordered = sorted(1e3 * value for value in values)
-    n = len(ordered)
-    low, high = order_statistics(n)
-    median = (ordered[(n - 1) // 2] + ordered[n // 2]) / 2
-    return f"{name:28} {median:10.4g} ms ({ordered[low]:.4g} to {ordered[high]:.4g}), worst {ordered[-1]:.4g}, n = {n}"
-
-
-def order_statistics(n: int) -> tuple[int, int]:
-    """Places, from 0, of the two values between which the median lies with 95 % or more."""
-    chance, k, total = 0.5**n, 0, 0.0
-    while total + chance <= 0.025 and k < n // 2:
-        total += chance
-        chance *= (n - k) / (k + 1)
-        k += 1
-    low = max(k - 1, 0)
-    return low, n - 1 - low
+    """Median with its interval, and the largest, in milliseconds."""
+    found = median([1e3 * value for value in values])
+    interval = f"({found.low:.4g} to {found.high:.4g})"
+    return f"{name:28} {found.value:10.4g} ms {interval}, worst {1e3 * max(values):.4g}, n = {found.rounds}"
 
 
 def main() -> None:
@@ -155,9 +144,9 @@ def main() -> None:
     for kind, values in found.items():
         print(line(kind, values))
     calls, write, step = (found[k] for k in ("heartbeat: calls of a step", "heartbeat: a write", "a step of LeNet"))
-    middle = [sorted(values)[len(values) // 2] for values in (calls, write, step)]
-    cost = middle[0] + middle[1] * middle[2] / INTERVAL
-    print(f"a heartbeat costs {1e6 * cost:.3g} us a step of LeNet, {100 * cost / middle[2]:.3g} % of it")
+    each, file, lenet = (median(values).value for values in (calls, write, step))
+    cost = each + file * lenet / INTERVAL
+    print(f"a heartbeat costs {1e6 * cost:.3g} us a step of LeNet, {100 * cost / lenet:.3g} % of it")
 
 
 if __name__ == "__main__":

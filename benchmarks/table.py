@@ -1,6 +1,6 @@
-"""Makes the figures of docs/performance.md again, or compares this machine's ratios with the recorded ones.
+"""Makes the figures of docs/performance.md, or compares this machine's ratios with the recorded ones.
 
-    python benchmarks/table.py                       all of it, about 25 minutes on two quiet cores: `make bench`
+    python benchmarks/table.py                       all of it, on two quiet cores: `make bench`
     python benchmarks/table.py --only step,start     some of it; the other figures stay
     python benchmarks/table.py --only none           only writes the table again
     python benchmarks/table.py --check               fewer rounds, kept nowhere: `make bench-check`; exit code 1 where

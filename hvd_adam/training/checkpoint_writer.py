@@ -51,10 +51,6 @@ class CheckpointWriter:
                 return True
         return False
 
-    def is_writing(self) -> bool:
-        """Whether a file is being made."""
-        return self._thread is not None and self._thread.is_alive()
-
     def finish(self) -> None:
         """Returns when nothing is being written."""
         if self._thread is not None:
