@@ -76,7 +76,13 @@ def test_a_benchmark_that_is_ended_takes_its_jobs_with_it(tmp_path: Path) -> Non
 def test_an_interrupt_keeps_what_was_measured_and_ends_the_jobs(tmp_path: Path) -> None:
     out = tmp_path / "step.json"
     command = [*BENCH, "step", "--model", "1e4", "--peers", "bare", "--rounds", "100000", "--turn", "0.01"]
-    driver = subprocess.Popen([*command, "--out", str(out)], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    driver = subprocess.Popen(
+        [*command, "--out", str(out)],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    )
     deadline = time.monotonic() + 200
     while not out.exists():
         assert time.monotonic() < deadline and driver.poll() is None
