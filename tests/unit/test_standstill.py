@@ -118,13 +118,13 @@ def test_a_folder_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
     assert read(tmp_path) == []
 
 
-def clocks(folder: Path, rank: int, off: float) -> None:
-    """The file system keeps the time of the writer, whose clock is off by so many seconds."""
+def beats_again(folder: Path, rank: int, off: float) -> None:
+    """A beat as it appears where the file system keeps the time of the writer, whose clock is off by so many seconds."""
     path = folder / "heartbeats" / f"rank-{rank}.json"
-    content = json.loads(path.read_text())
-    path.write_text(json.dumps({**content, "time": content["time"] + off, "interval": 0.2}))
-    then = path.stat().st_mtime + off
-    os.utime(path, (then, then))
+    fresh, then = path.with_suffix(".fresh"), time.time() + off
+    fresh.write_text(json.dumps({**json.loads(path.read_text()), "time": then, "interval": 0.2}))
+    os.utime(fresh, (then, then))
+    fresh.replace(path)
 
 
 @pytest.mark.parametrize("off", [-3600.0, 3600.0])
@@ -132,9 +132,9 @@ def test_a_clock_that_is_off_makes_no_living_rank_silent_and_no_silent_one_livin
     hearts = [Heartbeat(tmp_path, rank, f"n{rank}", None) for rank in (0, 1)]
     for heart in hearts:
         heart.stop("backward")
-    clocks(tmp_path, 0, off)
-    clocks(tmp_path, 1, off)
-    living = threading.Thread(target=lambda: (time.sleep(0.3), hearts[0]._write(), clocks(tmp_path, 0, off)))
+    beats_again(tmp_path, 0, off)
+    beats_again(tmp_path, 1, off)
+    living = threading.Thread(target=lambda: (time.sleep(0.3), beats_again(tmp_path, 0, off)))
     living.start()
     beats, now = look(tmp_path)
     living.join()
