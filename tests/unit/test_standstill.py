@@ -119,7 +119,7 @@ def test_a_folder_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
 
 
 def beats_again(folder: Path, rank: int, off: float) -> None:
-    """A beat as it appears where the file system keeps the time of the writer, whose clock is off by so many seconds."""
+    """A beat as it appears where the file system keeps the time of its writer, whose clock is off by so much."""
     path = folder / "heartbeats" / f"rank-{rank}.json"
     fresh, then = path.with_suffix(".fresh"), time.time() + off
     fresh.write_text(json.dumps({**json.loads(path.read_text()), "time": then, "interval": 0.2}))
