@@ -168,7 +168,8 @@ _TUNED = {"HOROVOD_CYCLE_TIME": "0.5", "HOROVOD_FUSION_THRESHOLD": str(4 << 20)}
 _HOROVOD, _MPI, _BF16 = ("horovod",), ("mpi4py",), ("bfloat16",)
 
 PEERS: dict[str, Peer] = {
-    OURS: Peer("ours over Horovod, the default", _ours("horovod"), _HOROVOD),
+    OURS: Peer("ours, the default", _ours("horovod"), _HOROVOD),
+    "hvd_adam-horovod": Peer("ours, all sums by Horovod", _ours("horovod"), _HOROVOD, {"HVD_ADAM_SUMS": "horovod"}),
     "hvd_adam-mpi": Peer("ours over plain MPI", _ours("mpi"), _MPI),
     EXACT: Peer("ours, exact mode", _ours("horovod", determinism="exact"), _HOROVOD),
     "hvd_adam-fp16": Peer("ours, fp16 on the wire", _ours("horovod", wire="fp16"), _HOROVOD),

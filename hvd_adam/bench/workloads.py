@@ -60,7 +60,7 @@ def _tokens(samples: int) -> tuple[Tensor, Tensor]:
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 WORKLOADS = {
     "lenet": Workload(lambda: models.lenet(10), _images(1, 28), 32),
-    "resnet18": Workload(lambda: models.named_classifier("resnet18", 10, small_images=True), _images(3, 32), 8),
+    "resnet18": Workload(lambda: models.named_classifier("resnet18", 10, small_images=False), _images(3, 32), 8),
     "transformer": Workload(Transformer, _tokens, 4),
 }
 

@@ -2,6 +2,10 @@
 
 mpi4py opens and closes MPI, Horovod finds it open and leaves it open. Otherwise the first rank that
 leaves Python would close MPI under the feet of the slower ones.
+
+Between ranks of one machine a sum on the CPU is work of its cores, which nothing can hide: there MPI makes it at once,
+without Horovod's negotiation. Sums that leave the machine, or lie on a GPU, go on in Horovod's background thread while
+the computation does. `HVD_ADAM_SUMS=horovod` sends all of them there (hvd-adam bench step shows both).
 """
 
 from __future__ import annotations
@@ -15,35 +19,55 @@ import torch
 from hvd_adam.comm.mpi import MpiWorld
 from hvd_adam.comm.placement import device_for
 
+_IDLE_CYCLE = "20"  # ms between two looks of Horovod's thread for work, where it gets none of ours
+
 
 class HorovodWorld(MpiWorld):
-    """The ranks of a Horovod job; sums go on in Horovod's background thread."""
+    """The ranks of a Horovod job."""
 
     engine = "horovod"
 
     def __init__(self) -> None:
         super().__init__()
+        wanted = self.local_size == self.size and os.environ.get("HVD_ADAM_SUMS") != "horovod"
+        self._one_machine = self._comm.allreduce(int(wanted)) == self.size
         os.environ.setdefault("HOROVOD_FUSION_THRESHOLD", "0")  # our buckets are whole: fusing would copy them
+        if self._one_machine and not hvd.nccl_built():
+            os.environ.setdefault("HOROVOD_CYCLE_TIME", _IDLE_CYCLE)
         hvd.init()
         self.local_rank, self.local_size = hvd.local_rank(), hvd.local_size()
         self.device = device_for(self.local_rank, carried=bool(hvd.nccl_built()))
 
     def start_allreduce(self, tensor: torch.Tensor, name: str) -> Any:
+        if self._by_mpi(tensor):
+            return super().start_allreduce(tensor, name)
         return hvd.allreduce_async_(tensor, name=name, op=hvd.Sum)
 
     def wait(self, handle: Any) -> None:
-        hvd.synchronize(handle)
+        if handle is not None:
+            hvd.synchronize(handle)
 
     def alltoall(self, tensor: torch.Tensor, send: Sequence[int], receive: Sequence[int], name: str) -> torch.Tensor:
+        if self._by_mpi(tensor):
+            return super().alltoall(tensor, send, receive, name)
         received, _ = hvd.alltoall(tensor, splits=torch.tensor(send, dtype=torch.int32), name=name)
         return received
 
     def allgather(self, tensor: torch.Tensor, name: str) -> torch.Tensor:
+        if self._by_mpi(tensor):
+            return super().allgather(tensor, name)
         return hvd.allgather(tensor, name=name)
 
     def broadcast(self, tensor: torch.Tensor, root: int = 0) -> None:
-        hvd.broadcast_(tensor, root_rank=root, name="broadcast")
+        if self._by_mpi(tensor):
+            super().broadcast(tensor, root)
+        else:
+            hvd.broadcast_(tensor, root_rank=root, name="broadcast")
 
     def close(self) -> None:
         super().close()
         hvd.shutdown()
+
+    def _by_mpi(self, tensor: torch.Tensor) -> bool:
+        """Halves stay with Horovod, which adds them in vector instructions."""
+        return self._one_machine and tensor.device.type == "cpu" and tensor.dtype != torch.float16

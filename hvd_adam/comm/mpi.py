@@ -16,6 +16,8 @@ yield_while_idle()
 
 from mpi4py import MPI  # noqa: E402
 
+from hvd_adam.comm.farewell import Farewell  # noqa: E402
+
 _MPI_TYPES = {
     torch.float32: MPI.FLOAT,
     torch.float64: MPI.DOUBLE,
@@ -46,11 +48,13 @@ class MpiWorld:
         self.host = socket.gethostname()
         self.device = device_for(self.local_rank)  # sums pass through the host's memory
         self._half_sum = MPI.Op.Create(_add_halves, commute=True)
+        self._farewell = Farewell(self._comm, self.host)
 
     def start_allreduce(self, tensor: torch.Tensor, name: str) -> Any:
         on_host = tensor.cpu()
         operation = self._half_sum if tensor.dtype == torch.float16 else MPI.SUM
-        self._comm.Allreduce(MPI.IN_PLACE, _buffer(on_host), op=operation)
+        with self._farewell.call():
+            self._comm.Allreduce(MPI.IN_PLACE, _buffer(on_host), op=operation)
         if on_host is not tensor:
             tensor.copy_(on_host)
 
@@ -60,32 +64,38 @@ class MpiWorld:
     def alltoall(self, tensor: torch.Tensor, send: Sequence[int], receive: Sequence[int], name: str) -> torch.Tensor:
         on_host = tensor.cpu()
         received = torch.empty(sum(receive), dtype=tensor.dtype)
-        self._comm.Alltoallv(_parts(on_host, send), _parts(received, receive))
+        with self._farewell.call():
+            self._comm.Alltoallv(_parts(on_host, send), _parts(received, receive))
         return received.to(tensor.device)
 
     def allgather(self, tensor: torch.Tensor, name: str) -> torch.Tensor:
         on_host = tensor.cpu()
         gathered = torch.empty(self.size * tensor.numel(), dtype=tensor.dtype)
-        self._comm.Allgather(_buffer(on_host), _buffer(gathered))
+        with self._farewell.call():
+            self._comm.Allgather(_buffer(on_host), _buffer(gathered))
         return gathered.to(tensor.device)
 
     def broadcast(self, tensor: torch.Tensor, root: int = 0) -> None:
         on_host = tensor.cpu()
-        self._comm.Bcast(_buffer(on_host), root=root)
+        with self._farewell.call():
+            self._comm.Bcast(_buffer(on_host), root=root)
         if on_host is not tensor:
             tensor.copy_(on_host)
 
     def allgather_bytes(self, content: bytes) -> list[bytes]:
-        return self._comm.allgather(content)
+        with self._farewell.call():
+            return self._comm.allgather(content)
 
     def barrier(self) -> None:
-        self._comm.Barrier()
+        with self._farewell.call():
+            self._comm.Barrier()
 
     def abort(self, code: int) -> None:
         self._comm.Abort(code)
 
     def close(self) -> None:
-        self._comm.Barrier()
+        self.barrier()
+        self._farewell.stop()
 
 
 def _buffer(tensor: torch.Tensor) -> list[Any]:

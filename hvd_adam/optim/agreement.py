@@ -6,7 +6,7 @@ import hashlib
 import json
 import pickle
 from collections import Counter
-from typing import Any, Callable, Iterable, Mapping, TypeVar
+from typing import Any, Callable, Iterable, Iterator, Mapping, TypeVar
 
 import torch
 
@@ -14,6 +14,8 @@ from hvd_adam.comm.protocol import World
 from hvd_adam.errors import HvdAdamError, RunError
 
 Made = TypeVar("Made")
+
+_PIECE = 4 << 20  # bytes of a broadcast: what it takes beside the tensors
 
 
 def digest(tensors: Iterable[torch.Tensor]) -> bytes:
@@ -25,20 +27,36 @@ def digest(tensors: Iterable[torch.Tensor]) -> bytes:
 
 
 def share_from_root(world: World, tensors: Iterable[torch.Tensor]) -> None:
-    """Gives every rank rank 0's values, in place: one broadcast for each dtype and device.
+    """Gives every rank rank 0's values, in place; small tensors travel together, large ones in pieces of `_PIECE`.
 
     Raises:
         RunError: they differ afterwards.
     """
     tensors = [tensor.detach() for tensor in tensors]
-    for dtype, device in dict.fromkeys((tensor.dtype, tensor.device) for tensor in tensors):
-        alike = [tensor for tensor in tensors if (tensor.dtype, tensor.device) == (dtype, device)]
-        flat = torch.cat([tensor.reshape(-1) for tensor in alike]).view(torch.uint8)
-        world.broadcast(flat)
-        parts = flat.view(dtype).split([tensor.numel() for tensor in alike])
-        for tensor, part in zip(alike, parts, strict=True):
+    for some in _parcels(tensors):
+        if len(some) == 1 and some[0].is_contiguous():
+            for piece in some[0].view(-1).view(torch.uint8).split(_PIECE):
+                world.broadcast(piece)
+            continue
+        flat = torch.cat([tensor.reshape(-1) for tensor in some])
+        world.broadcast(flat.view(torch.uint8))
+        for tensor, part in zip(some, flat.split([tensor.numel() for tensor in some]), strict=True):
             tensor.copy_(part.view(tensor.shape))
     refuse_drift(world, tensors, when="after the broadcast")
+
+
+def _parcels(tensors: Iterable[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
+    """Tensors of one dtype and device, as many as fit into a piece together, or one."""
+    parcels: dict[tuple[torch.dtype, torch.device], list[torch.Tensor]] = {}
+    for tensor in tensors:
+        if tensor.numel() == 0:
+            continue
+        parcel = parcels.setdefault((tensor.dtype, tensor.device), [])
+        if parcel and sum(one.nbytes for one in parcel) + tensor.nbytes > _PIECE:
+            yield [*parcel]
+            parcel.clear()
+        parcel.append(tensor)
+    yield from (parcel for parcel in parcels.values() if parcel)
 
 
 def refuse_drift(world: World, tensors: Iterable[torch.Tensor], when: str) -> None:

@@ -18,6 +18,9 @@ from hvd_adam.schedules import Schedule, as_schedule
 _TENSORS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
 _TORCHS_CHOICES = ("foreach", "capturable", "differentiable", "fused")  # of torch's kernel: no options here
 
+# torch keeps its compiler away from this method by a wrapper that imports the compiler: as long as the rest of torch
+_add_param_group = getattr(Optimizer.add_param_group, "__wrapped__", Optimizer.add_param_group)
+
 _SCHEDULES: list[Any] = [v for v in vars(schedules).values() if isinstance(v, type) and issubclass(v, Schedule)]
 torch.serialization.add_safe_globals(_SCHEDULES)  # torch.load(weights_only=True) meets them
 
@@ -100,7 +103,7 @@ class GenericAdam(Optimizer):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Adds a group and creates its state: a fresh optimizer is complete before its first step."""
-        super().add_param_group(param_group)
+        _add_param_group(self, param_group)
         group = self.param_groups[-1]
         try:
             _check_and_read(group)

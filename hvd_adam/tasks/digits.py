@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hvd_adam.errors import ConfigError
+from hvd_adam.errors import ConfigError, DataError
 from hvd_adam.randomness import seed_for
 from hvd_adam.tasks import models
 from hvd_adam.tasks.registry import check_choice, check_flag, check_range
@@ -48,13 +49,14 @@ class Digits(models.Classifier):
         self.architecture, self.batch_norm, self.dropout, self.augment = model, batch_norm, dropout, augment
 
     def prepare(self, root: Path) -> None:
-        """Reads the images that scikit-learn brings; `root` is not looked at."""
-        from sklearn.datasets import load_digits
+        """Reads the images that scikit-learn brings; `root` is not looked at.
 
-        digits = load_digits()
-        order = np.random.default_rng(seed_for("split", 0)).permutation(len(digits.target))
-        images = digits.images[order].astype(np.uint8)[:, None]
-        labels = digits.target[order].astype(np.int64)
+        Raises:
+            DataError: it has none.
+        """
+        pixels, labels = _read()
+        order = np.random.default_rng(seed_for("split", 0)).permutation(len(labels))
+        images, labels = pixels[order][:, None], labels[order]
         test = round(TEST_SHARE * len(order))
         self.hold((images[test:], labels[test:]), (images[:test], labels[:test]))
 
@@ -67,3 +69,20 @@ class Digits(models.Classifier):
     def augmented(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Moves the images, where the task was made with augment."""
         return models.shifted(images, 1, generator) if self.augment else images
+
+
+def _read() -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (1797, 8, 8) of 0 to 16, uint8, and labels (1797,), int64, as scikit-learn's load_digits gives them.
+
+    Its file is read without it: importing it would take most of a second of every start.
+    """
+    package = find_spec("sklearn")
+    file = Path(package.origin).parent / "datasets/data/digits.csv.gz" if package and package.origin else None
+    if file is None or not file.is_file():
+        raise DataError(
+            f"no file of digits: {file}" if file else "scikit-learn is not installed",
+            "the images of digits come with it",
+            "pip install 'scikit-learn >= 1.3, < 2'",
+        )
+    table = np.loadtxt(file, delimiter=",", dtype=np.int64)
+    return table[:, :-1].reshape(-1, 8, 8).astype(np.uint8), table[:, -1]

@@ -23,6 +23,7 @@ TELLING = (
     "MALLOC_",
     "LD_PRELOAD",
     "HOROVOD_",
+    "HVD_ADAM_SUMS",
     "CUDA_VISIBLE_",
     "SLURM_JOB_",
     "SLURM_NNODES",

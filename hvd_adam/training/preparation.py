@@ -56,7 +56,8 @@ def set_threads(config: RunConfig, local_size: int) -> None:
         threads = max(1, len(os.sched_getaffinity(0)) // local_size)
     if threads:
         torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(exact)
+    # use_deterministic_algorithms says the same to torch's compiler, too: importing that takes as long as torch itself
+    torch.set_deterministic_debug_mode("error" if exact else "default")
 
 
 def prepare(config: RunConfig, task: Task, device: torch.device = CPU) -> Parts:

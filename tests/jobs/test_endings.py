@@ -62,3 +62,41 @@ def test_a_rank_that_ends_early_ends_the_job(
     if fault == "raises":
         assert done.stderr.count("ValueError: a fault of the user") == 1
         assert f"rank {ranks - 1} on " in done.stderr
+
+
+LEAVER = """
+import sys, time, torch
+import hvd_adam
+world = hvd_adam.init({engine!r})
+for call in range(3):
+    if call == 2 and world.rank == world.size - 1:
+        open({clock!r}, "w").write(str(time.time()))
+        sys.exit({code})
+    world.wait(world.start_allreduce(torch.ones(10), "sum"))
+"""
+
+
+@pytest.mark.parametrize("code", [0, 1])
+@pytest.mark.parametrize("engine", ["horovod", "mpi"])
+def test_a_rank_that_leaves_python_is_not_waited_for(engine: str, code: int, tmp_path: Path) -> None:
+    """It still waits in MPI_Finalize for the others: mpirun sees nothing wrong."""
+    script, clock = tmp_path / "job.py", tmp_path / "fault"
+    script.write_text(LEAVER.format(engine=engine, code=code, clock=str(clock)))
+    command = [str(TREE / "launchers/mpirun"), "-n", "3", "--", sys.executable, str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90)
+    assert time.time() - float(clock.read_text()) <= LIMIT, done.stderr
+    assert done.returncode == 1 and "hvd-adam: rank 2 has left Python; rank " in done.stderr
+
+
+@pytest.mark.parametrize("engine", ["horovod", "mpi"])
+def test_ranks_may_leave_one_after_the_other_once_their_work_is_done(engine: str, tmp_path: Path) -> None:
+    """Rank 0 has something to write, and nobody says close()."""
+    script = tmp_path / "job.py"
+    script.write_text(
+        f"import time, torch, hvd_adam\nworld = hvd_adam.init({engine!r})\n"
+        "world.wait(world.start_allreduce(torch.ones(10), 'sum'))\n"
+        "if world.rank == 0:\n    time.sleep(3)\n    print('written')\n"
+    )
+    command = [str(TREE / "launchers/mpirun"), "-n", "2", "--", sys.executable, str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90)
+    assert (done.returncode, done.stdout) == (0, "written\n"), done.stderr

@@ -12,7 +12,7 @@ from hvd_adam import DistributedOptimizer, GenericAdam
 from hvd_adam.comm import World
 from hvd_adam.comm.solo import SoloWorld
 from hvd_adam.errors import ConfigError, RunError
-from hvd_adam.optim.agreement import agree, digest, refuse_drift
+from hvd_adam.optim.agreement import agree, digest, refuse_drift, share_from_root
 
 WORKERS, LOCAL = 4, 8
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
@@ -133,6 +133,29 @@ def test_one_collective_a_bucket_and_none_beyond(world: World, monkeypatch: pyte
         nn.functional.cross_entropy(model(inputs), labels).backward()
         optimizer.step()
         assert len(calls) == wanted * optimizer.bucket_count
+
+
+def test_weights_of_any_size_layout_and_kind_become_those_of_rank_0(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[int] = []
+    original = world.broadcast
+    monkeypatch.setattr(world, "broadcast", lambda tensor: (sent.append(tensor.nbytes), original(tensor))[1])
+
+    def drawn(seed: int) -> list[torch.Tensor]:
+        draw = torch.Generator().manual_seed(seed)
+        large, small = torch.randn(3_000_001, generator=draw), [torch.randn(n, generator=draw) for n in (1, 300, 0)]
+        strided = torch.randn(40, 30, generator=draw).t()
+        images = torch.randn(2, 3, 900, 900, generator=draw).contiguous(memory_format=torch.channels_last)
+        counts = torch.randint(0, 9, (), generator=draw)
+        return [small[0], large, *small[1:], counts, strided, large.double(), images, small[1].half()]
+
+    mine, roots = drawn(world.rank), drawn(0)
+    share_from_root(world, mine)
+    assert all(torch.equal(one, root) for one, root in zip(mine, roots, strict=True))
+    assert mine[-2].is_contiguous(memory_format=torch.channels_last)
+    in_place = [size for size in sent if size != mine[-2].nbytes]
+    assert max(in_place) == 4 << 20 and len(sent) < 20
 
 
 def test_a_stop_asked_for_on_one_rank_is_known_to_all(world: World) -> None:

@@ -206,7 +206,7 @@ def test_exact_mode_refuses_ranks_that_would_sum_in_another_way(
     assert f"threads is 2 on rank {world.size - 1}, and 1 elsewhere" in str(caught.value)
     torch.set_num_threads(1)
     if odd:
-        monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda mode: None)
+        monkeypatch.setattr(torch, "set_deterministic_debug_mode", lambda mode: None)
         torch._C._set_deterministic_algorithms(False, warn_only=False)
     with pytest.raises(RunError) as caught:
         run(world, folder / "r", EXACT)

@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional
 
 from hvd_adam.errors import ConfigError, DataError
+from hvd_adam.randomness import seed_for
 from hvd_adam.tasks import Sampler, get
 from hvd_adam.tasks import models as networks
 from hvd_adam.tasks.mnist import read_idx
@@ -37,6 +38,32 @@ def test_batches_depend_on_their_arguments_alone(digits):
     assert not torch.equal(first, digits.batch(indices, seeded(6), True)[0])
     plain = digits.batch(indices, seeded(5), False)[0]
     assert torch.equal(plain, digits.batch(indices, seeded(6), False)[0])
+
+
+def test_digits_are_those_of_scikit_learn(digits):
+    from sklearn.datasets import load_digits
+
+    theirs = load_digits()
+    order = np.random.default_rng(seed_for("split", 0)).permutation(1797)
+    images, labels = (np.concatenate(parts) for parts in zip(digits._test, digits._train, strict=True))
+    assert np.array_equal(images[:, 0], theirs.images[order]) and np.array_equal(labels, theirs.target[order])
+
+
+def test_digits_are_read_without_scikit_learn_being_imported():
+    code = """
+import sys, pathlib
+from hvd_adam.tasks import get
+get("digits").prepare(pathlib.Path())
+print([name for name in ("sklearn", "scipy") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_digits_without_their_file_say_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setattr("hvd_adam.tasks.digits.find_spec", lambda name: None)
+    with pytest.raises(DataError, match="scikit-learn is not installed"):
+        get("digits").prepare(tmp_path)
 
 
 def test_digits_reach_96_percent_in_300_steps(digits, tmp_path):

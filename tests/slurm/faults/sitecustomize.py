@@ -6,40 +6,14 @@ TEST_EVALUATION_PAUSE seconds in each round of an evaluation. TEST_STALL, as in 
 writes when it begins and ends a step, an evaluation, a checkpoint's write, which takes TEST_WRITE seconds more.
 """
 
-import importlib.util
 import json
 import os
 import signal
 import sys
 import time
-import types
 from pathlib import Path
 
-
-def leave_out():
-    """Two thirds of a start go into imports that no run here uses: sklearn's, and torch's compiler."""
-    sets, whole = types.ModuleType("sklearn.datasets"), types.ModuleType("sklearn")
-    found = importlib.util.find_spec("sklearn")
-    whole.datasets = sets
-
-    def load_digits():
-        import numpy as np
-
-        file = Path(found.submodule_search_locations[0]) / "datasets/data/digits.csv.gz"
-        table = np.loadtxt(file, delimiter=",")
-        return types.SimpleNamespace(images=table[:, :-1].reshape(-1, 8, 8), target=table[:, -1].astype(int))
-
-    sets.load_digits = load_digits
-    sys.modules.update({"sklearn.datasets": sets, "sklearn": whole})
-    import torch
-
-    torch.use_deterministic_algorithms = torch._C._set_deterministic_algorithms
-    torch._dynamo = sys.modules["torch._dynamo"] = types.ModuleType("torch._dynamo")
-    torch._dynamo.disable = lambda function, *_, **__: function
-
-
 if "TEST_HOLD" in os.environ and sys.argv[0] != "-c":
-    leave_out()
     import torch
 
     from hvd_adam.optim.averaging import DistributedOptimizer
