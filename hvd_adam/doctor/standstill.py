@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hvd_adam.training.heartbeat import OVER
+from hvd_adam.training.heartbeat import OVER, silent_after
 
 WAITING = ("wait", "step")  # phases in which a rank waits for the others
 SLOW = 1.5  # times the median of all ranks
@@ -40,7 +40,7 @@ def _judge(beats: Sequence[dict[str, Any]], now: float) -> Verdict:
     if all(beat["phase"] in OVER for beat in beats):
         phases = sorted({beat["phase"] for beat in beats})
         return Verdict((f"the run is over: {' and '.join(phases)} at step {beats[0]['step']}",), False)
-    silent = [beat for beat in beats if beat.get("silent") or now - beat["heard"] > 3 * beat["interval"] + 1]
+    silent = [beat for beat in beats if beat.get("silent") or now - beat["heard"] > silent_after(beat["interval"])]
     if len(silent) == len(beats):
         return Verdict(("no rank lives any more; the last that was heard:", *_who_was_first(beats, now)), True)
     if silent:
@@ -60,6 +60,10 @@ def _who_was_first(beats: Sequence[dict[str, Any]], now: float) -> list[str]:
 
 
 def _who_is_behind(beats: Sequence[dict[str, Any]], now: float) -> list[str]:
+    """A rank that was stopped wakes once more when it is killed, and writes that it waits like all others."""
+    woken = [beat for beat in beats if beat.get("silent_seconds")]
+    if woken:
+        return [f"{_name(beat)} was silent for {beat['silent_seconds']:.0f} s: {_where(beat, now)}" for beat in woken]
     last = min(beat["step"] for beat in beats)
     behind = [beat for beat in beats if beat["step"] == last]
     culprits = [beat for beat in behind if beat["phase"] not in WAITING] or (behind if len(behind) < len(beats) else [])

@@ -39,7 +39,8 @@ class Heartbeat:
         self.interval = INTERVAL if stall_limit is None else min(INTERVAL, stall_limit / 4)
         self.seconds: dict[str, float] = {}
         self._path = run / FOLDER / f"rank-{rank}.json"
-        self._since = self._moved = time.monotonic()
+        self._since = self._moved = self._written = time.monotonic()
+        self._silent = (0.0, 0)  # seconds that went by without a beat, and in which step
         self._armed = -1e9
         self._ended = threading.Event()
         with contextlib.suppress(OSError):
@@ -79,12 +80,16 @@ class Heartbeat:
 
     def _write(self) -> None:
         now = time.monotonic()
+        gap, self._written = now - self._written, now
+        if gap > silent_after(self.interval):  # all threads stood still: the process was stopped, or its machine
+            self._silent = gap, self.step
         content: dict[str, Any] = {
             **self.facts,
             "step": self.step,
             "phase": self.phase,
             "phase_seconds": round(now - self._since, 3),
             "quiet_seconds": round(now - self._moved, 3),
+            "silent_seconds": round(self._silent[0], 3) if self._silent[1] == self.step else 0.0,
             "interval": self.interval,
             "stall_limit": self.limit,
             "time": time.time(),
@@ -94,6 +99,11 @@ class Heartbeat:
         with contextlib.suppress(OSError):  # a full disk stops no training
             fresh.write_text(json.dumps(content) + "\n")
             fresh.replace(self._path)
+
+
+def silent_after(interval: float) -> float:
+    """Seconds without a beat from which on a rank is called silent."""
+    return 3 * interval + 1
 
 
 def look(run: Path) -> tuple[list[dict[str, Any]], float]:
@@ -126,7 +136,7 @@ def look(run: Path) -> tuple[list[dict[str, Any]], float]:
 
 
 def _is_doubtful(beat: dict[str, Any], now: float) -> bool:
-    return beat["phase"] not in OVER and not -2 < now - beat["heard"] < 3 * beat["interval"] + 1
+    return beat["phase"] not in OVER and not -2 < now - beat["heard"] < silent_after(beat["interval"])
 
 
 def _clock(run: Path) -> float:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,16 @@ def queued(cluster: Cluster, study: str) -> list[str]:
     """The jobs of a study that have not ended, as Slurm writes them."""
     shown = cluster.run("squeue", "--array", "--noheader", "--format=%i|%j").stdout.split()
     return [line.partition("|")[0] for line in shown if line.partition("|")[2].startswith(f"{study}-")]
+
+
+def node_hours(cluster: Cluster, array: str) -> float:
+    """What the jobs of that name have used, by Slurm's own record: nodes x (end - start), whole seconds."""
+    lines = (cluster.folder / "log" / "jobcomp").read_text().splitlines()
+    facts = [dict(re.findall(r"(\S+?)=(\S*)", line)) for line in lines]
+    mine = [one for one in facts if one["Name"] == array]
+    assert mine, f"no {array} in {sorted({one['Name'] for one in facts})}"
+    spans = [datetime.fromisoformat(one["EndTime"]) - datetime.fromisoformat(one["StartTime"]) for one in mine]
+    return sum(int(one["NodeCnt"]) * span.total_seconds() for one, span in zip(mine, spans, strict=True)) / 3600
 
 
 def steps(folder: Path) -> dict[str, tuple[int, str]]:

@@ -62,7 +62,10 @@ class Stalled(Disturbed):
         """Whether that is the rank and the phase."""
         rank = 1 if self.kind == "node" else self.rank
         who = f"rank {rank} on {self.lane[rank]} is "
-        silent = f"{who}silent: in " in told or f"rank {rank} on {self.lane[rank]} fell silent first: in " in told
+        name = f"rank {rank} on {self.lane[rank]} "
+        silent = any(
+            f"{name}{said}" in told for said in ("is silent: in ", "fell silent first: in ", "was silent for ")
+        )
         return {
             "data": f"{who}behind: in data of step {self.at} for " in told,
             "backward": f"{who}behind: in backward of step {self.at} for " in told,

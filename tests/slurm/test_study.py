@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from campaign import keep
 from cluster import Cluster
 from conftest import TREE
-from studies import calls, here, hvd_adam, queued, starts, steps, wait_for
+from studies import calls, here, hvd_adam, node_hours, queued, starts, steps, wait_for
 
 TWELVE = """
 name: twelve
@@ -66,6 +67,11 @@ def test_a_study_of_twelve_cells_ends_with_the_report_of_the_local_one(cluster: 
     told = hvd_adam(cluster, where, "study", "status", "runs/twelve")
     assert "12 queued or running" in told.stdout and re.search(r"job \d+_0 (queued|running)", told.stdout), told.stdout
     wait_for(lambda: not queued(cluster, "twelve"), where)
+    told_hours = re.search(r"at most (\S+) node-hours", shown.stdout)
+    assert told_hours
+    used = node_hours(cluster, "twelve-2-ranks")
+    ended = [by for _, by in steps(where / "runs" / "twelve").values()]
+    keep("node-hours", [{"estimate": float(told_hours[1]), "used": used, "at target": ended.count("target")}])
     here(where, "study", "run", "twelve.yaml", "--folder", "runs/local")
     theirs = steps(where / "runs" / "twelve")
     assert len(theirs) == 12 and theirs == steps(where / "runs" / "local")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -50,6 +51,11 @@ def beat(
         (
             [beat(0, since=60), beat(1, since=60)],
             ("all ranks wait for each other in step 41: look at the network between n1, n2",),
+            True,
+        ),
+        (  # it was stopped, and woke once more when it was killed
+            [beat(0, since=60), {**beat(1, since=1), "silent_seconds": 30.0}],
+            ("rank 1 on n2 was silent for 30 s: in wait of step 41 for 1 s, last heard 0 s ago",),
             True,
         ),
         (
@@ -109,6 +115,37 @@ def test_a_heart_says_where_its_rank_stands_until_it_ends(tmp_path: Path) -> Non
     (found,) = read(tmp_path)
     assert (found["rank"], found["host"], found["step"], found["phase"]) == (3, "n4", 7, "done")
     assert [path.name for path in (tmp_path / "heartbeats").iterdir()] == ["rank-3.json"]
+
+
+def test_a_rank_that_was_stopped_says_so_when_it_wakes_and_until_it_gets_on(tmp_path: Path) -> None:
+    code = f"""
+import faulthandler, sys
+from pathlib import Path
+from hvd_adam.training.heartbeat import Heartbeat
+heart = Heartbeat(Path({str(tmp_path)!r}), 0, "n1", 2.0)
+faulthandler.cancel_dump_traceback_later()  # the watchdog would end it
+for heart.step in (1, 2):
+    sys.stdin.readline()
+"""
+
+    def beat_of(step: int, after: float = 0.0) -> Any:
+        while not (beats := read(tmp_path)) or beats[0]["step"] != step or beats[0]["time"] <= after:
+            assert rank.poll() is None
+            time.sleep(0.05)
+        return beats[0]
+
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, text=True) as rank:
+        assert rank.stdin
+        assert beat_of(1)["silent_seconds"] == 0
+        rank.send_signal(signal.SIGSTOP)
+        time.sleep(4)
+        last = beat_of(1)["time"]
+        rank.send_signal(signal.SIGCONT)
+        assert beat_of(1, after=last)["silent_seconds"] == pytest.approx(4, abs=1)
+        rank.stdin.write("on\n")
+        rank.stdin.flush()
+        assert beat_of(2)["silent_seconds"] == 0
+        rank.kill()
 
 
 def test_a_folder_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
