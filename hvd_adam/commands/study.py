@@ -45,7 +45,7 @@ def study_plan(config: str, overrides: tuple[str, ...], folder: str | None, timi
         with LocalExecutor() as executor:
             found = costs.estimate(made_of, made, place, executor)
     else:
-        found = costs.costs(made_of, made, costs.recorded(made, place))
+        found = costs.costs(made_of, made, costs.recorded(made, place).of)
     console = _console()
     console.print(plan_table(found))
     console.print(f"{sum(cost.runs for cost in found):,} runs; at most {_total(found)}; runs end at their targets:")

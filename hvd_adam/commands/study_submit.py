@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,10 @@ def _submit(made_of: Any, place: Any, slurm: Any, wish: Any, resubmit: Any, timi
     if not runs:
         return
     before_running(made, click.echo)
-    ready = submit.prepare(made_of, made, place, runs, _seconds(made_of, made, place, timing), wish, queue)
+    seconds, start = _seconds(made_of, made, place, timing)
+    if start is not None:
+        wish = replace(wish, start_seconds=start)
+    ready = submit.prepare(made_of, made, place, runs, seconds, wish, queue)
     hours = ready.node_hours
     for array in ready.arrays:
         runs_in = f"{plural(sum(map(len, array.packs)), 'run')} in {plural(len(array.packs), 'allocation')}"
@@ -88,20 +92,19 @@ def _submit(made_of: Any, place: Any, slurm: Any, wish: Any, resubmit: Any, timi
     click.echo(f"submitted as {', '.join(ids)}; hvd-adam study status {place.path} shows how far it is")
 
 
-def _seconds(made_of: Any, made: Any, place: Any, timing: bool) -> dict[str, float | None]:
-    """Of one run of each cell at most, from recorded steps, or a few timed here."""
+def _seconds(made_of: Any, made: Any, place: Any, timing: bool) -> tuple[dict[str, float | None], float | None]:
+    """Of one run of each cell at most, and of an allocation's start: as recorded, or timed here for a moment."""
     from hvd_adam.study import costs
     from hvd_adam.study.local import LocalExecutor
 
     known = costs.recorded(made, place)
-    unknown = {cell.tunes or cell.group for cell in (*made.tuning, *made.cells) if cell.runs} - set(known)
-    if timing and unknown:
+    if timing and not costs.groups(made) <= set(known.of):
         with LocalExecutor() as executor:
-            known = {**costs.timed(made, executor), **known}
+            known = known.with_older(costs.timed(made, executor))
         place.make()
-        place.write("costs.json", known)  # so that what is submitted is what --dry-run has shown
-    found = costs.costs(made_of, made, known)
-    return {cost.cell.name: cost.run_seconds for cost in found}
+        place.write("costs.json", known.to_plain())  # so that what is submitted is what --dry-run has shown
+    found = costs.costs(made_of, made, known.of)
+    return {cost.cell.name: cost.run_seconds for cost in found}, known.start
 
 
 def _tell_of_standing(found: Any, runs: Any, resubmit: Any) -> None:

@@ -1,20 +1,53 @@
-"""What a study costs before it is run: from the seconds a step that were recorded, or timed here for a moment."""
+"""What a study costs before it is run: from the seconds that were recorded, or timed here for a moment."""
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from hvd_adam.config import EvaluateSection
 from hvd_adam.errors import ConfigError, RunError
 from hvd_adam.study.config import StudyConfig
 from hvd_adam.study.execute import Executor
 from hvd_adam.study.folder import Folder
-from hvd_adam.study.plan import Cell, Plan, Run
+from hvd_adam.study.plan import ENDLESS, Cell, Plan, Run
 
 TIMED_STEPS = 30
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds of one step, of one evaluation, and of what else a run takes: reading data, starting, writing."""
+
+    step: float
+    evaluation: float = 0.0
+    rest: float = 0.0
+
+    def run(self, steps: int, evaluations: int) -> float:
+        """Seconds of a whole run."""
+        return self.rest + steps * self.step + evaluations * self.evaluation
+
+
+@dataclass(frozen=True)
+class Paces:
+    """By group of cells; `start`: seconds until a group of ranks could begin its first run, None where not known."""
+
+    of: Mapping[str, Pace] = field(default_factory=dict)
+    start: float | None = None
+
+    def with_older(self, older: Paces) -> Paces:
+        """These, and of the others what is missing here."""
+        return Paces({**older.of, **self.of}, self.start if self.start is not None else older.start)
+
+    def to_plain(self) -> dict[str, object]:
+        """For costs.json."""
+        return {"start": self.start, "paces": {group: asdict(pace) for group, pace in self.of.items()}}
 
 
 @dataclass(frozen=True)
@@ -40,15 +73,22 @@ class Cost:
         return self.runs * self.run_seconds * share / 3600
 
 
-def costs(study: StudyConfig, made: Plan, step_seconds: Mapping[str, float]) -> list[Cost]:
+def costs(study: StudyConfig, made: Plan, paces: Mapping[str, Pace]) -> list[Cost]:
     """One for each cell, with the runs that still wait for their learning rate."""
     limit = study.budget.seconds if study.budget else None
     found = []
     for cell in (*made.tuning, *made.cells):
-        step = step_seconds.get(cell.tunes or cell.group)
+        pace = paces.get(cell.tunes or cell.group)
         runs = 0 if cell.refused else len(cell.runs) or len(study.seeds)
-        found.append(Cost(cell, runs, step, limit or (None if step is None else step * cell.steps)))
+        whole = None if pace is None else pace.run(cell.steps, _evaluations(cell))
+        found.append(Cost(cell, runs, pace.step if pace else None, limit or whole))
     return found
+
+
+def _evaluations(cell: Cell) -> int:
+    """Of a run that uses its whole budget; 0 while its learning rate is not picked."""
+    how = cell.runs[0].config.get("evaluate", {}) if cell.runs and cell.steps < ENDLESS else None
+    return 0 if how is None else len(EvaluateSection.model_validate(how).steps(cell.steps))
 
 
 def estimate(study: StudyConfig, made: Plan, folder: Folder, executor: Executor) -> list[Cost]:
@@ -57,11 +97,15 @@ def estimate(study: StudyConfig, made: Plan, folder: Folder, executor: Executor)
     Raises:
         RunError: a cell cannot be run; the reason is the run's own.
     """
-    seconds = recorded(made, folder)
-    wanted = {cell.tunes or cell.group for cell in (*made.tuning, *made.cells) if cell.runs}
-    if not wanted <= set(seconds):
-        seconds = {**timed(made, executor), **seconds}
-    return costs(study, made, seconds)
+    paces = recorded(made, folder)
+    if not groups(made) <= set(paces.of):
+        paces = paces.with_older(timed(made, executor))
+    return costs(study, made, paces.of)
+
+
+def groups(made: Plan) -> set[str]:
+    """Those whose seconds are wanted."""
+    return {cell.tunes or cell.group for cell in (*made.tuning, *made.cells) if cell.runs}
 
 
 def known_hours(found: list[Cost]) -> float:
@@ -87,8 +131,8 @@ def refuse_over_cap(hours: float | None, cap: float | None) -> None:
         )
 
 
-def timed(made: Plan, executor: Executor) -> dict[str, float]:
-    """Seconds a step of each group of cells, from `TIMED_STEPS` steps of the real thing on this machine.
+def timed(made: Plan, executor: Executor) -> Paces:
+    """Of each group of cells, from `TIMED_STEPS` steps of the real thing on this machine.
 
     Raises:
         RunError: a cell cannot be run; the reason is the run's own.
@@ -100,29 +144,44 @@ def timed(made: Plan, executor: Executor) -> dict[str, float]:
         run = cell.runs[0]
         config = {**run.config, "steps": TIMED_STEPS, "evaluate": {"at": [TIMED_STEPS]}, "until": []}
         short[group] = replace(run, cell=group, config=config)
-    found: dict[str, float] = {}
+    found: dict[str, Pace] = {}
+    start: float | None = None
     with tempfile.TemporaryDirectory(prefix="hvd_adam-timing-") as place:
         folder = Folder(Path(place))
         folder.make()
+        began = time.perf_counter()
         for ended in executor.carry(list(short.values()), folder):
-            found[ended.run.cell] = _step_seconds(folder, ended.run, ended.failed)
-    return found
+            pace = _pace(folder, ended.run)
+            if pace is None:
+                why = ended.failed or "it left no result"
+                raise RunError(f"cell {ended.run.cell} cannot be timed", why, "mend the run's config first")
+            if start is None:
+                start = max(0.0, time.perf_counter() - began - ended.seconds)
+            rest = max(0.0, ended.seconds - pace.run(TIMED_STEPS, 1))
+            found[ended.run.cell] = replace(pace, rest=rest)
+    return Paces(found, start)
 
 
-def _step_seconds(folder: Folder, run: Run, failed: str) -> float:
+def _pace(folder: Folder, run: Run) -> Pace | None:
+    """Of a finished run, by its own clocks; None where it has none."""
     result = folder.result(run)
-    if not result or not result.get("step"):
-        raise RunError(f"cell {run.cell} cannot be timed", failed or "it left no result", "mend the run's config first")
-    return sum(result["seconds"].values()) / result["step"]
+    if not result or not result.get("step") or not result.get("seconds"):
+        return None
+    evaluations = []
+    # a trace that is not there, or is damaged, is the report's business
+    with suppress(OSError, ValueError), (folder.of(run) / "trace.jsonl").open() as trace:
+        evaluations = [json.loads(line).get("seconds", 0.0) for line in trace if '"kind": "eval"' in line]
+    each = sum(evaluations) / len(evaluations) if evaluations else 0.0
+    return Pace(sum(result["seconds"].values()) / result["step"], each)
 
 
-def recorded(made: Plan, folder: Folder) -> dict[str, float]:
-    """Seconds a step by group of cells: those of finished runs, else what an earlier timing has left."""
-    found: dict[str, float] = dict(folder.read("costs.json"))
+def recorded(made: Plan, folder: Folder) -> Paces:
+    """Of finished runs, else what an earlier timing has left."""
+    kept = folder.read("costs.json")
+    paces = {group: Pace(**pace) for group, pace in kept.get("paces", {}).items()}
     for cell in (*made.tuning, *made.cells):
-        for run in cell.runs:
-            result = folder.result(run)
-            if result and result.get("step") and result.get("seconds"):
-                found[cell.tunes or cell.group] = sum(result["seconds"].values()) / result["step"]
-                break
-    return found
+        group = cell.tunes or cell.group
+        pace = next((found for found in (_pace(folder, run) for run in cell.runs) if found), None)
+        if pace:
+            paces[group] = replace(pace, rest=paces[group].rest if group in paces else 0.0)
+    return Paces(paces, kept.get("start"))

@@ -2,7 +2,7 @@
 
 study.yaml       the resolved study          CELL/seed-K/   the run directories
 events.jsonl     one line for each attempt   picks.json     the learning rates that tuning chose
-costs.json       seconds a step, by cell     lock           held while `study run` works
+costs.json       seconds, by cell            lock           held while `study run` works
 workers/         what workers said last
 """
 

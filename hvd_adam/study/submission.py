@@ -17,7 +17,7 @@ from hvd_adam.errors import ConfigError
 from hvd_adam.study.config import StudyConfig
 from hvd_adam.study.plan import Cell, Plan
 
-START_SECONDS = 15.0  # of an allocation, until its ranks have imported torch and found each other
+START_SECONDS = 15.0  # of an allocation, until its ranks have imported torch and found each other; where not timed
 PICK, REPORT = "pick", "report"
 
 
@@ -31,6 +31,7 @@ class Wish:
         tasks_per_node: ranks on a node; the last node may have fewer.
         most_elements: of an array, as the cluster allows; 1 or less: it allows none, and each allocation is a job.
         options: more words for sbatch, before the script's name.
+        start_seconds: of an allocation, until its first run can begin.
     """
 
     at_once: int = 8
@@ -38,6 +39,7 @@ class Wish:
     tasks_per_node: int = 1
     most_elements: int = 1001
     options: tuple[str, ...] = ()
+    start_seconds: float = START_SECONDS
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Array:
         known = [seconds for seconds in self.seconds if seconds is not None]
         if len(known) < len(self.packs):
             return None
-        return self.nodes(wish) * (sum(known) + START_SECONDS * len(self.packs)) / 3600
+        return self.nodes(wish) * (sum(known) + wish.start_seconds * len(self.packs)) / 3600
 
 
 @dataclass(frozen=True)

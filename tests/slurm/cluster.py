@@ -16,7 +16,8 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -103,6 +104,15 @@ class Cluster:
             text=True,
             timeout=timeout,
         )
+
+    @contextmanager
+    def asleep(self) -> Iterator[None]:
+        """Jobs are taken, and start only afterwards."""
+        self.run("scontrol", "update", "PartitionName=main", "State=DOWN")
+        try:
+            yield
+        finally:
+            self.run("scontrol", "update", "PartitionName=main", "State=UP")
 
     def power_off(self, node: str) -> None:
         """A node loses its power: all its processes end at once."""

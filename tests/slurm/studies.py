@@ -46,14 +46,16 @@ def queued(cluster: Cluster, study: str) -> list[str]:
     return [line.partition("|")[0] for line in shown if line.partition("|")[2].startswith(f"{study}-")]
 
 
-def node_hours(cluster: Cluster, array: str) -> float:
-    """What the jobs of that name have used, by Slurm's own record: nodes x (end - start), whole seconds."""
+def node_hours(cluster: Cluster, study: str) -> dict[str, float]:
+    """What each of a study's jobs has used, by Slurm's own record: nodes x (end - start), whole seconds."""
     lines = (cluster.folder / "log" / "jobcomp").read_text().splitlines()
     facts = [dict(re.findall(r"(\S+?)=(\S*)", line)) for line in lines]
-    mine = [one for one in facts if one["Name"] == array]
-    assert mine, f"no {array} in {sorted({one['Name'] for one in facts})}"
-    spans = [datetime.fromisoformat(one["EndTime"]) - datetime.fromisoformat(one["StartTime"]) for one in mine]
-    return sum(int(one["NodeCnt"]) * span.total_seconds() for one, span in zip(mine, spans, strict=True)) / 3600
+    used: dict[str, float] = {}
+    for one in facts:
+        if one["Name"].startswith(f"{study}-"):
+            span = datetime.fromisoformat(one["EndTime"]) - datetime.fromisoformat(one["StartTime"])
+            used[one["Name"]] = used.get(one["Name"], 0) + int(one["NodeCnt"]) * span.total_seconds() / 3600
+    return used
 
 
 def steps(folder: Path) -> dict[str, tuple[int, str]]:
