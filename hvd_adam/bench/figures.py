@@ -165,6 +165,15 @@ def _scale(kept: Kept) -> Iterator[Figure]:
         yield Figure(f"exponent of a step against {one.against}", of, one.value, goal)
 
 
+def _network(kept: Kept) -> Iterator[Figure]:
+    for one in kept["measured"]:
+        times, of = one["seconds"], f"{one['model']}, {one['network']}"
+        goal = None if one["network"] == "unlimited" else 1.0
+        what = "two nodes: training step / (bare + raw exchange + fused step)"
+        yield Figure(what, of, ratio(times[OURS], times[PARTS]), goal)
+        yield Figure("two nodes: fp16 on the wire / float32", of, ratio(times[f"{OURS}-fp16"], times[OURS]), None)
+
+
 READERS: dict[str, Callable[[Kept], Iterator[Figure]]] = {
     "optimizer": _optimizer,
     "step": _step,
@@ -173,6 +182,7 @@ READERS: dict[str, Callable[[Kept], Iterator[Figure]]] = {
     "start": _start,
     "study": _study,
     "scale": _scale,
+    "network": _network,
 }
 
 

@@ -13,18 +13,22 @@ import torch
 from hvd_adam.comm import World, init
 
 torch.set_num_threads(1)
+os.environ.setdefault("HOROVOD_CYCLE_TIME", "1")  # milliseconds; ranks of one machine would choose more
 
 _WORLDS: dict[str, World] = {}
 
 
 def open_world(engine: str) -> World:
-    """One world of each engine for the whole session."""
+    """One world of each engine for the whole session; "all by horovod" is what ranks on several machines have."""
     if engine not in _WORLDS:
-        _WORLDS[engine] = init(engine)
+        with pytest.MonkeyPatch.context() as patch:
+            if engine == "all by horovod":
+                patch.setenv("HVD_ADAM_SUMS", "horovod")
+            _WORLDS[engine] = init("mpi" if engine == "mpi" else "horovod")
     return _WORLDS[engine]
 
 
-@pytest.fixture(params=["horovod", "mpi"])
+@pytest.fixture(params=["horovod", "all by horovod", "mpi"])
 def world(request: pytest.FixtureRequest) -> World:
     return open_world(request.param)
 

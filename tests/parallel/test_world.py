@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from conftest import open_world
 
 from hvd_adam.comm import World
 
@@ -40,3 +41,16 @@ def test_bytes_of_different_lengths_arrive_whole(world: World) -> None:
 
 def test_local_ranks_count_up_on_one_host(world: World) -> None:
     assert (world.local_rank, world.local_size) == (world.rank, world.size)
+
+
+def test_sums_within_a_machine_are_mpis_unless_horovod_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    import horovod.torch as hvd
+
+    asked: list[str] = []
+    original = hvd.allreduce_async_
+    monkeypatch.setattr(hvd, "allreduce_async_", lambda *a, **k: (asked.append(k["name"]), original(*a, **k))[1])
+    for engine in ("horovod", "all by horovod"):
+        world = open_world(engine)
+        for dtype in (torch.float32, torch.float16):
+            world.wait(world.start_allreduce(torch.ones(3, dtype=dtype), f"{engine} {dtype}"))
+    assert asked == ["horovod torch.float16", "all by horovod torch.float32", "all by horovod torch.float16"]

@@ -47,12 +47,12 @@ def queued(cluster: Cluster, study: str) -> list[str]:
 
 
 def node_hours(cluster: Cluster, study: str) -> dict[str, float]:
-    """What each of a study's jobs has used, by Slurm's own record: nodes x (end - start), whole seconds."""
+    """What each of a study's arrays has used, by Slurm's own record: nodes x (end - start), whole seconds."""
     lines = (cluster.folder / "log" / "jobcomp").read_text().splitlines()
     facts = [dict(re.findall(r"(\S+?)=(\S*)", line)) for line in lines]
     used: dict[str, float] = {}
     for one in facts:
-        if one["Name"].startswith(f"{study}-"):
+        if one["Name"].startswith(f"{study}-") and not one["Name"].endswith("-report"):
             span = datetime.fromisoformat(one["EndTime"]) - datetime.fromisoformat(one["StartTime"])
             used[one["Name"]] = used.get(one["Name"], 0) + int(one["NodeCnt"]) * span.total_seconds() / 3600
     return used
