@@ -19,7 +19,7 @@ import torch
 from hvd_adam.comm.mpi import MpiWorld
 from hvd_adam.comm.placement import device_for
 
-_IDLE_CYCLE = "20"  # ms between two looks of Horovod's thread for work, where it gets none of ours
+_IDLE_CYCLE = "100"  # ms between two looks of Horovod's thread for work, where it gets none of ours
 
 
 class HorovodWorld(MpiWorld):

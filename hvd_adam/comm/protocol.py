@@ -30,7 +30,7 @@ class World(Protocol):
     device: torch.device
 
     def start_allreduce(self, tensor: torch.Tensor, name: str) -> Any:
-        """Starts the sum of `tensor` over all ranks, in place; returns what `wait` takes."""
+        """Starts the sum of `tensor` over all ranks, in place; returns what `wait` takes, None once it is done."""
 
     def wait(self, handle: Any) -> None:
         """Returns when the sum behind `handle` stands in its tensor."""

@@ -196,7 +196,8 @@ class DistributedOptimizer:
         started = time.perf_counter()
         self._launch_up_to(len(self._layout.buckets))
         for bucket, handle in self._in_flight:
-            self._arrive(bucket, handle)
+            self.world.wait(handle)
+            self._arrive(bucket)
         waited = time.perf_counter() - started
         riders = self._layout.riders.tolist()
         present = {number for number in range(len(self._parameters)) if riders[PRESENCE + number] > 0}
@@ -371,8 +372,12 @@ class DistributedOptimizer:
             flat = bucket.flat
             if self._wire and bucket.views:
                 flat = self._wire.pack(bucket, self.worker_count * self.accumulation)
-            self._in_flight.append((bucket, self.world.start_allreduce(flat, f"hvd_adam.{bucket.index}")))
+            handle = self.world.start_allreduce(flat, f"hvd_adam.{bucket.index}")
             self._launched = bucket.index + 1
+            if handle is None:  # it is done already
+                self._arrive(bucket)
+            else:
+                self._in_flight.append((bucket, handle))
 
     def _exact_sums(self) -> None:
         nodes = self._sums.pop()
@@ -380,8 +385,9 @@ class DistributedOptimizer:
             parts = [vectors[place] for vectors in nodes]
             name = f"hvd_adam.{bucket.index}"
             sum_over_workers(self.world, self.worker_count, parts, name, out=bucket.flat)
+            self._mean.arrived(bucket)
 
-    def _arrive(self, bucket: Bucket, handle: Any) -> None:
-        self.world.wait(handle)
+    def _arrive(self, bucket: Bucket) -> None:
         if self._wire and bucket.views:
             self._wire.unpack(bucket, self.worker_count * self.accumulation)
+        self._mean.arrived(bucket)

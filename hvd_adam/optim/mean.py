@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hvd_adam.optim.buckets import Layout
+from hvd_adam.optim.buckets import Bucket, Layout
 
 _WHOLE = 2**24  # up to here float32, which grad_scale is, holds every whole number
 
@@ -50,6 +50,12 @@ class Mean:
         foldable = 1 < parts <= _WHOLE and scaler is None and all(p.dtype.itemsize >= 4 for p in parameters)
         self._divisor = torch.tensor(float(parts), device=parameters[0].device) if foldable else None
         self._left_to_step = False
+        self._norms: dict[int, Tensor] = {}  # of this step's buckets
+
+    def arrived(self, bucket: Bucket) -> None:
+        """Takes the norm of a bucket's sums, which were written just now, and lie in the processor's cache."""
+        if bucket.views:
+            self._norms[bucket.index] = torch.linalg.vector_norm(bucket.gradients)
 
     def take(self, present: set[int]) -> tuple[float, bool]:
         """Makes the gradients of the parameters in `present`; returns the mean's norm, and whether to skip the step."""
@@ -59,6 +65,8 @@ class Mean:
             parts = 1
             self._hand_over(present)
             self._scaler.unscale_(self._optimizer)
+            for bucket in self._buckets:
+                self.arrived(bucket)
         norm = self._norm() / parts
         skipped = self._must_skip and not math.isfinite(norm)
         if self._clip_norm is not None and not skipped and norm > self._clip_norm:
@@ -80,7 +88,7 @@ class Mean:
 
     def _norm(self) -> float:
         """Of all sums; those that nobody has are zeros."""
-        norms = [float(torch.linalg.vector_norm(bucket.gradients)) for bucket in self._buckets]
+        norms = [float(self._norms[bucket.index]) for bucket in self._buckets]
         return math.sqrt(sum(norm * norm for norm in norms))
 
     def _divide(self, by: float) -> None:
