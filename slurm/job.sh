@@ -118,6 +118,8 @@ supervise() {
     shift 2
     mkdir -p "$(dirname "$run")"
     export HVD_ADAM_VERDICT="$run.verdict"
+    HVD_ADAM_BEGAN=$(date +%s)
+    export HVD_ADAM_BEGAN # how long an allocation takes to start: what the next study of its kind will cost
     rm -f "$HVD_ADAM_VERDICT"
     trap pass_on USR1 USR2
     if [ -n "${HVD_ADAM_CONTAINER-}" ]; then

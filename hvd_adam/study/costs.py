@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from statistics import median
 
 from hvd_adam.config import EvaluateSection
 from hvd_adam.errors import ConfigError, RunError
@@ -151,19 +152,22 @@ def timed(made: Plan, executor: Executor) -> Paces:
         folder.make()
         began = time.perf_counter()
         for ended in executor.carry(list(short.values()), folder):
-            pace = _pace(folder, ended.run)
+            pace = _pace(folder, ended.run, ended.seconds)
             if pace is None:
                 why = ended.failed or "it left no result"
                 raise RunError(f"cell {ended.run.cell} cannot be timed", why, "mend the run's config first")
             if start is None:
                 start = max(0.0, time.perf_counter() - began - ended.seconds)
-            rest = max(0.0, ended.seconds - pace.run(TIMED_STEPS, 1))
-            found[ended.run.cell] = replace(pace, rest=rest)
+            found[ended.run.cell] = pace
     return Paces(found, start)
 
 
-def _pace(folder: Folder, run: Run) -> Pace | None:
-    """Of a finished run, by its own clocks; None where it has none."""
+def _pace(folder: Folder, run: Run, seconds: float | None) -> Pace | None:
+    """Of a finished run, by its own clocks; None where it has none.
+
+    Args:
+        seconds: that all of it took; None where that is not known.
+    """
     result = folder.result(run)
     if not result or not result.get("step") or not result.get("seconds"):
         return None
@@ -172,16 +176,20 @@ def _pace(folder: Folder, run: Run) -> Pace | None:
     with suppress(OSError, ValueError), (folder.of(run) / "trace.jsonl").open() as trace:
         evaluations = [json.loads(line).get("seconds", 0.0) for line in trace if '"kind": "eval"' in line]
     each = sum(evaluations) / len(evaluations) if evaluations else 0.0
-    return Pace(sum(result["seconds"].values()) / result["step"], each)
+    steps = sum(result["seconds"].values())
+    rest = max(0.0, seconds - steps - sum(evaluations)) if seconds is not None else 0.0
+    return Pace(steps / result["step"], each, rest)
 
 
 def recorded(made: Plan, folder: Folder) -> Paces:
     """Of finished runs, else what an earlier timing has left."""
     kept = folder.read("costs.json")
     paces = {group: Pace(**pace) for group, pace in kept.get("paces", {}).items()}
+    finished = {event["run"]: event for event in folder.events() if event.get("kind") == "finished"}
     for cell in (*made.tuning, *made.cells):
-        group = cell.tunes or cell.group
-        pace = next((found for found in (_pace(folder, run) for run in cell.runs) if found), None)
+        seconds = [(run, finished.get(run.place, {}).get("seconds")) for run in cell.runs]
+        pace = next((found for found in (_pace(folder, *one) for one in seconds) if found), None)
         if pace:
-            paces[group] = replace(pace, rest=paces[group].rest if group in paces else 0.0)
-    return Paces(paces, kept.get("start"))
+            paces[cell.tunes or cell.group] = pace
+    starts = [event["start"] for event in finished.values() if event.get("start") is not None]
+    return Paces(paces, median(starts) if starts else kept.get("start"))

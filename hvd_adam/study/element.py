@@ -6,6 +6,7 @@ Whatever ends the allocation, its next start goes on: a run that has a result is
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -42,7 +43,14 @@ class Runs:
         picks = folder.read("picks.json")
         self.planned = {run.place: run for run in plan(self.study, picks).runs}
         self.present = {run.place: run for run in plan(folder.study(), picks).runs}
+        self.start = self._start()
         self.tries = max(1, min(self.study.retries + 1, int(os.environ.get("HVD_ADAM_TRIES") or TRIES)))
+
+    @staticmethod
+    def _start() -> float | None:
+        """Seconds from the start of the batch script until now, when the first run can begin; None without one."""
+        began = os.environ.get("HVD_ADAM_BEGAN", "")
+        return round(time.time() - int(began), 1) if began.isdigit() else None
 
     def faults(self, place: str) -> int:
         """How many starts in a row have ended in the middle of this run, by a fault, without a new checkpoint."""
@@ -143,6 +151,7 @@ def _make(place: str, runs: Runs | None, world: Any, stop: Any, ends: Ends) -> N
         if order is None:
             return
         attempt += 1
+        began = time.monotonic()
         try:
             result = train(from_plain(order[0]), order[1], resume=True, stop=stop, world=world)
         except InUse as error:  # whoever is there makes it
@@ -157,7 +166,8 @@ def _make(place: str, runs: Runs | None, world: Any, stop: Any, ends: Ends) -> N
         if runs is not None and result is not None:
             ends.stopped = result.stopped
             if not result.stopped:
-                runs.note(place, kind="finished", attempt=attempt, seconds=round(sum(result.seconds.values()), 3))
+                seconds = round(time.monotonic() - began, 3)
+                runs.note(place, kind="finished", attempt=attempt, seconds=seconds, start=runs.start)
         ends.stopped = from_root(world, lambda: ends.stopped)
         return
 

@@ -337,6 +337,15 @@ def test_a_ratio_is_worse_where_its_whole_interval_lies_above_the_recorded_one(t
     )
 
 
+def test_a_slow_network_has_to_be_hidden_and_a_fast_one_has_nothing_to_hide(tmp_path: Path) -> None:
+    times = {"hvd_adam": [0.9] * 5, "hvd_adam-fp16": [0.45] * 5, "parts": [1.0] * 5}
+    measured = [{"network": name, "model": "lenet", "seconds": times} for name in ("unlimited", "1 Gbit/s")]
+    (tmp_path / "network.json").write_text(json.dumps({"kind": "bench network", "measured": measured}))
+    fast, halves, slow, _ = figures.figures(tmp_path)
+    assert (fast.met(), slow.met()) == (None, True)
+    assert slow.alike.value == pytest.approx(0.9) and halves.alike.value == pytest.approx(0.5)
+
+
 def test_more_runs_an_hour_are_better(tmp_path: Path) -> None:
     def study(alone: float) -> list[figures.Figure]:
         kept = {"kind": "bench study", "study": "d.yaml", "runs": 4, "in_study": [1.0] * 5, "alone": [alone] * 5}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -79,6 +80,15 @@ def test_runs_are_made_in_order_and_those_with_a_result_are_left_alone(made: All
     assert made.start()
     assert len(made.made) == 4
     assert {event["job"] for event in made.folder.events()} == {"71"}
+
+
+def test_what_a_run_took_and_how_long_the_allocation_took_to_begin_is_noted(
+    made: Allocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HVD_ADAM_BEGAN", str(int(time.time()) - 7))
+    assert made.start()
+    first = made.folder.events()[0]
+    assert first["start"] == pytest.approx(7.5, abs=1.5) and 0 <= first["seconds"] < 5
 
 
 def test_asked_to_stop_it_leaves_the_rest_to_the_next_start(made: Allocation) -> None:

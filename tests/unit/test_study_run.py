@@ -250,6 +250,18 @@ def test_seconds_a_step_are_those_of_the_runs_that_were_made(folder: Folder) -> 
     assert costs.recorded(made, folder) == Paces({"workers-1": Pace(0.5), "workers-2": Pace(0.5)})
 
 
+def test_the_rest_of_a_run_and_the_start_of_an_allocation_are_those_that_jobs_have_noted(folder: Folder) -> None:
+    made = go(from_plain(SMALL), folder, Scripted())
+    first = made.cells[0].runs[0]
+    result = folder.result(first)
+    assert result
+    steps = sum(result["seconds"].values())
+    for start, seconds in ((4.0, 0.0), (6.0, steps + 3.0)):
+        folder.note(kind="finished", run=first.place, seconds=seconds, start=start)
+    found = costs.recorded(made, folder)
+    assert found.of["workers-1"] == Pace(0.5, 0.0, 3.0) and found.start == 6.0
+
+
 def test_a_study_over_its_cap_makes_no_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
