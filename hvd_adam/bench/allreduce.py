@@ -85,7 +85,7 @@ class Exchange:
 def job(way: str, ranks: int, piece: int = PIECE) -> Job:
     """The job of one way to sum."""
     engine = "horovod" if way.startswith("horovod") else "mpi"
-    environ = {}
+    environ = {"HVD_ADAM_SUMS": "horovod"} if engine == "horovod" else {}
     algorithm = _ALGORITHMS.get(way.removeprefix("raw "))
     if algorithm is not None:
         environ = {"OMPI_MCA_coll_tuned_use_dynamic_rules": "1"}

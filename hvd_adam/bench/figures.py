@@ -102,6 +102,7 @@ _PEERS: dict[str, tuple[str, dict[str, float], dict[str, float]]] = {
     "ddp": ("DDP over gloo + default Adam", {}, {}),
     "ddp-fused": ("DDP over gloo + fused Adam", _each(0.80), _each(0.65)),
     "ddp-mpi": ("DDP over MPI + fused Adam", {}, {}),
+    "hvd_adam-horovod": ("ours with all sums by Horovod", {}, {}),
     PARTS: ("(bare + raw exchange + fused step)", _each(1.05), {}),
 }
 

@@ -1,12 +1,14 @@
 """Ends a job where some ranks wait in a collective for one that has left Python, and would wait for ever.
 
-Every rank makes the same calls in the same order. One that leaves without `World.close` tells the others how many it
-has made; a thread of each listens. Whoever is in a later call than that waits in vain.
+Every rank makes the same calls in the same order. One that leaves without `World.close` tells the next rank how many it
+has made, where a thread listens: a rank that is in a later call than that waits in vain. Where some have left and some
+wait, there is one that left just before one that waits.
 """
 
 from __future__ import annotations
 
 import atexit
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -30,8 +32,10 @@ class Farewell:
         self._calls = 0
         self._waiting = False
         self._over = threading.Event()
+        self._process = os.getpid()
+        self.hears = comm.Get_size() == 1 or MPI.Query_thread() == MPI.THREAD_MULTIPLE
         self._listener = threading.Thread(target=self._listen, name="hvd_adam farewell", daemon=True)
-        if comm.Get_size() > 1 and MPI.Query_thread() == MPI.THREAD_MULTIPLE:
+        if comm.Get_size() > 1 and self.hears:
             self._listener.start()
             atexit.register(self._leave)
 
@@ -52,27 +56,23 @@ class Farewell:
             self._listener.join()
 
     def _leave(self) -> None:
-        """As Python ends; MPI still waits for the others, and takes the messages along."""
-        if self._over.is_set():
+        """As Python ends; MPI still waits for the others, and takes the message along. A fork is no rank."""
+        if self._over.is_set() or os.getpid() != self._process:
             return
         self.stop()
-        mine = self._comm.Get_rank()
-        for rank in range(self._comm.Get_size()):
-            if rank != mine:
-                self._comm.send(self._calls, rank)
+        self._comm.send(self._calls, (self._comm.Get_rank() + 1) % self._comm.Get_size())
 
     def _listen(self) -> None:
-        left: dict[int, int] = {}  # rank -> the calls that it has made
+        mine = self._comm.Get_rank()
+        before = (mine - 1) % self._comm.Get_size()
+        made: int | None = None  # calls of the rank before, once it has left
         while not self._over.wait(_INTERVAL):
-            while self._comm.Iprobe():
-                status = MPI.Status()
-                calls = self._comm.recv(status=status)
-                left[status.Get_source()] = calls
-            missed = [rank for rank, calls in left.items() if calls < self._calls]
-            if missed and self._waiting:
+            if made is None and self._comm.Iprobe():
+                made = self._comm.recv()
+            if made is not None and made < self._calls and self._waiting:
                 sys.stderr.write(
-                    f"hvd-adam: rank {missed[0]} has left Python; rank {self._comm.Get_rank()} on {self._host} waits "
-                    "for it in a collective, and would for ever. All ranks end.\n"
+                    f"hvd-adam: rank {before} has left Python; rank {mine} on {self._host} waits for it in a "
+                    "collective, and would for ever. All ranks end.\n"
                 )
                 sys.stderr.flush()
                 self._comm.Abort(1)

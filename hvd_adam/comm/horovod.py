@@ -5,7 +5,8 @@ leaves Python would close MPI under the feet of the slower ones.
 
 Between ranks of one machine a sum on the CPU is work of its cores, which nothing can hide: there MPI makes it at once,
 without Horovod's negotiation. Sums that leave the machine, or lie on a GPU, go on in Horovod's background thread while
-the computation does. `HVD_ADAM_SUMS=horovod` sends all of them there (hvd-adam bench step shows both).
+the computation does. `HVD_ADAM_SUMS=horovod` sends all of them there (hvd-adam bench step shows both); it is also the
+cure where a collective of the user's own inside backward would wait for one of these.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any, Sequence
 import horovod.torch as hvd
 import torch
 
-from hvd_adam.comm.mpi import MpiWorld
+from hvd_adam.comm.mpi import MpiWorld, carries
 from hvd_adam.comm.placement import device_for
 
 _IDLE_CYCLE = "100"  # ms between two looks of Horovod's thread for work, where it gets none of ours
@@ -29,7 +30,7 @@ class HorovodWorld(MpiWorld):
 
     def __init__(self) -> None:
         super().__init__()
-        wanted = self.local_size == self.size and os.environ.get("HVD_ADAM_SUMS") != "horovod"
+        wanted = self.local_size == self.size and os.environ.get("HVD_ADAM_SUMS") != "horovod" and self.hears_farewells
         self._one_machine = self._comm.allreduce(int(wanted)) == self.size
         os.environ.setdefault("HOROVOD_FUSION_THRESHOLD", "0")  # our buckets are whole: fusing would copy them
         if self._one_machine and not hvd.nccl_built():
@@ -69,5 +70,4 @@ class HorovodWorld(MpiWorld):
         hvd.shutdown()
 
     def _by_mpi(self, tensor: torch.Tensor) -> bool:
-        """Halves stay with Horovod, which adds them in vector instructions."""
-        return self._one_machine and tensor.device.type == "cpu" and tensor.dtype != torch.float16
+        return self._one_machine and tensor.device.type == "cpu" and carries(tensor.dtype)

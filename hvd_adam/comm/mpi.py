@@ -28,6 +28,11 @@ _MPI_TYPES = {
 }
 
 
+def carries(dtype: torch.dtype) -> bool:
+    """Whether tensors of this kind travel over MPI."""
+    return dtype in _MPI_TYPES
+
+
 def _add_halves(left: Any, right: Any, datatype: MPI.Datatype) -> None:
     total = np.frombuffer(right, dtype=np.float16)
     np.add(np.frombuffer(left, dtype=np.float16), total, out=total)
@@ -49,6 +54,7 @@ class MpiWorld:
         self.device = device_for(self.local_rank)  # sums pass through the host's memory
         self._half_sum = MPI.Op.Create(_add_halves, commute=True)
         self._farewell = Farewell(self._comm, self.host)
+        self.hears_farewells = self._farewell.hears  # else a rank that leaves early would be waited for
 
     def start_allreduce(self, tensor: torch.Tensor, name: str) -> Any:
         on_host = tensor.cpu()
@@ -99,7 +105,7 @@ class MpiWorld:
 
 
 def _buffer(tensor: torch.Tensor) -> list[Any]:
-    if tensor.dtype not in _MPI_TYPES:
+    if not carries(tensor.dtype):
         raise TypeError(f"{tensor.dtype} does not travel over MPI")
     array = tensor.view(torch.int16).numpy() if tensor.dtype == torch.float16 else tensor.numpy()
     return [array, _MPI_TYPES[tensor.dtype]]

@@ -62,15 +62,17 @@ def _who_was_first(beats: Sequence[dict[str, Any]], now: float) -> list[str]:
 def _who_is_behind(beats: Sequence[dict[str, Any]], now: float) -> list[str]:
     """A rank that was stopped wakes once more when it is killed, and writes that it waits like all others."""
     woken = [beat for beat in beats if beat.get("silent_seconds")]
-    if woken:
-        return [f"{_name(beat)} was silent for {beat['silent_seconds']:.0f} s: {_where(beat, now)}" for beat in woken]
+    told = [f"{_name(beat)} was silent for {beat['silent_seconds']:.0f} s: {_where(beat, now)}" for beat in woken]
     last = min(beat["step"] for beat in beats)
     behind = [beat for beat in beats if beat["step"] == last]
     culprits = [beat for beat in behind if beat["phase"] not in WAITING] or (behind if len(behind) < len(beats) else [])
+    culprits = [beat for beat in culprits if beat not in woken]
+    if woken and not culprits:
+        return told
     if not culprits:
         return [f"all ranks wait for each other in step {last}: look at the network between {_hosts(beats)}"]
-    waiting = len(beats) - len(culprits)
-    lines = [f"{_name(beat)} is behind: {_where(beat, now)}" for beat in culprits]
+    waiting = len(beats) - len(culprits) - len(woken)
+    lines = [*told, *(f"{_name(beat)} is behind: {_where(beat, now)}" for beat in culprits)]
     return [*lines, f"{waiting} rank{'s wait' if waiting != 1 else ' waits'} for that"]
 
 

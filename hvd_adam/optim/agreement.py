@@ -27,7 +27,7 @@ def digest(tensors: Iterable[torch.Tensor]) -> bytes:
 
 
 def share_from_root(world: World, tensors: Iterable[torch.Tensor]) -> None:
-    """Gives every rank rank 0's values, in place; small tensors travel together, large ones in pieces of `_PIECE`.
+    """Gives every rank rank 0's values, in place; small tensors travel together, large ones in pieces.
 
     Raises:
         RunError: they differ afterwards.

@@ -15,7 +15,7 @@ from the same numbers.
 from __future__ import annotations
 
 import time
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -57,6 +57,8 @@ class DistributedOptimizer:
         check_every: compares parameter hashes every so many steps, and names a rank that drifted.
         noise_every: every so many steps also measures `Outcome.worker_square`, for the noise scale; such
             a step starts no bucket during backward. 0 never does.
+
+    `tell`, a function that may be set, hears "wait" and "backward" where a sum is made inside of backward.
 
     Raises:
         ConfigError: workers not a multiple of ranks, noise_every with one worker, nothing to train, or an
@@ -121,6 +123,7 @@ class DistributedOptimizer:
         for parameter in self._parameters:
             parameter.register_post_accumulate_grad_hook(self._gradient_came)
         self._steps_taken = 0
+        self.tell: Callable[[str], None] = lambda phase: None
         self._reset()
 
     @property
@@ -198,7 +201,8 @@ class DistributedOptimizer:
         for bucket, handle in self._in_flight:
             self.world.wait(handle)
             self._arrive(bucket)
-        waited = time.perf_counter() - started
+        arrived = time.perf_counter()
+        in_backward = self._waited
         riders = self._layout.riders.tolist()
         present = {number for number in range(len(self._parameters)) if riders[PRESENCE + number] > 0}
         norm, skipped = self._mean.take(present)
@@ -221,8 +225,9 @@ class DistributedOptimizer:
             grad_norm=norm,
             skipped=skipped,
             stop_asked=riders[STOP] > 0,
-            wait_seconds=waited,
-            step_seconds=time.perf_counter() - started - waited,
+            wait_seconds=in_backward + arrived - started,
+            wait_in_backward=in_backward,
+            step_seconds=time.perf_counter() - arrived,
             worker_square=squares,
         )
 
@@ -243,6 +248,7 @@ class DistributedOptimizer:
         self._filled: set[int] = set()  # by any worker of this rank, this step
         self._ready = [0] * len(self._layout.buckets)
         self._launched = 0
+        self._waited = 0.0  # seconds, inside of backward
         self._in_flight: list[tuple[Bucket, Any]] = []
         self._buffers.keep()
         self._own.forget()
@@ -275,7 +281,16 @@ class DistributedOptimizer:
                 if self._ready[ready] < len(self._layout.buckets[ready].views):
                     break
                 ready += 1
-            self._launch_up_to(ready)
+            if ready > self._launched:
+                self._launch_in_backward(ready)
+
+    def _launch_in_backward(self, end: int) -> None:
+        """Sums that go on by themselves are started here; others are made here, and that is no work of backward."""
+        started = time.perf_counter()
+        self.tell("wait")
+        self._launch_up_to(end)
+        self.tell("backward")
+        self._waited += time.perf_counter() - started
 
     def _pass_ended(self) -> None:
         self._passes += 1
@@ -374,7 +389,7 @@ class DistributedOptimizer:
                 flat = self._wire.pack(bucket, self.worker_count * self.accumulation)
             handle = self.world.start_allreduce(flat, f"hvd_adam.{bucket.index}")
             self._launched = bucket.index + 1
-            if handle is None:  # it is done already
+            if handle is None and self.world.size > 1:  # done; a single rank may yet change its own
                 self._arrive(bucket)
             else:
                 self._in_flight.append((bucket, handle))

@@ -15,7 +15,8 @@ class Outcome:
         grad_norm: Euclidean norm of the averaged gradient, before clipping.
         skipped: the gradient was not finite, and no step was taken.
         stop_asked: some rank asked to stop.
-        wait_seconds: from the end of the last backward until all averages were here.
+        wait_seconds: for averages: inside of backward, where a sum is made at once, and after it until all were here.
+        wait_in_backward: of these, those inside of backward.
         step_seconds: everything after that.
         worker_square: mean over workers of ||g_w||^2, the squared norm of each worker's own gradient; with
             grad_norm, what `theory.noise` takes. None on a step that does not measure it.
@@ -29,3 +30,4 @@ class Outcome:
     wait_seconds: float
     step_seconds: float
     worker_square: float | None = None
+    wait_in_backward: float = 0.0

@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -77,19 +77,21 @@ class Cost:
 def costs(study: StudyConfig, made: Plan, paces: Mapping[str, Pace]) -> list[Cost]:
     """One for each cell, with the runs that still wait for their learning rate."""
     limit = study.budget.seconds if study.budget else None
+    planned = [run for cell in (*made.cells, *made.tuning) for run in cell.runs]
     found = []
     for cell in (*made.tuning, *made.cells):
         pace = paces.get(cell.tunes or cell.group)
         runs = 0 if cell.refused else len(cell.runs) or len(study.seeds)
-        whole = None if pace is None else pace.run(cell.steps, _evaluations(cell))
+        whole = None if pace is None else pace.run(cell.steps, _evaluations(cell.steps, [*cell.runs, *planned]))
         found.append(Cost(cell, runs, pace.step if pace else None, limit or whole))
     return found
 
 
-def _evaluations(cell: Cell) -> int:
-    """Of a run that uses its whole budget; 0 while its learning rate is not picked."""
-    how = cell.runs[0].config.get("evaluate", {}) if cell.runs and cell.steps < ENDLESS else None
-    return 0 if how is None else len(EvaluateSection.model_validate(how).steps(cell.steps))
+def _evaluations(steps: int, runs: Sequence[Run]) -> int:
+    """Of a run that uses its whole budget; all runs of a study are evaluated on one grid."""
+    if not runs or steps >= ENDLESS:
+        return 0
+    return len(EvaluateSection.model_validate(runs[0].config.get("evaluate", {})).steps(steps))
 
 
 def estimate(study: StudyConfig, made: Plan, folder: Folder, executor: Executor) -> list[Cost]:
@@ -177,7 +179,8 @@ def _pace(folder: Folder, run: Run, seconds: float | None) -> Pace | None:
         evaluations = [json.loads(line).get("seconds", 0.0) for line in trace if '"kind": "eval"' in line]
     each = sum(evaluations) / len(evaluations) if evaluations else 0.0
     steps = sum(result["seconds"].values())
-    rest = max(0.0, seconds - steps - sum(evaluations)) if seconds is not None else 0.0
+    whole = seconds is not None and len(folder.launches(run)) == 1  # of a run that was resumed, its last launch's alone
+    rest = max(0.0, seconds - steps - sum(evaluations)) if seconds is not None and whole else 0.0
     return Pace(steps / result["step"], each, rest)
 
 

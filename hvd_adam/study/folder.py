@@ -87,6 +87,13 @@ class Folder:
             return None
         return facts if isinstance(facts, dict) else None
 
+    def launches(self, run: Run) -> list[Any]:
+        """Of a run: one each time that it was started or resumed; empty where nothing is written down."""
+        try:
+            return list(json.loads((self.of(run) / "environment.json").read_text())["launches"])
+        except (OSError, ValueError, KeyError):
+            return []
+
     def train_size(self, runs: Iterable[Run]) -> int:
         """Training samples of the study's task, as the first trace there is tells; 0 where none does, or no end."""
         for run in runs:

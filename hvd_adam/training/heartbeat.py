@@ -39,8 +39,8 @@ class Heartbeat:
         self.interval = INTERVAL if stall_limit is None else min(INTERVAL, stall_limit / 4)
         self.seconds: dict[str, float] = {}
         self._path = run / FOLDER / f"rank-{rank}.json"
-        self._since = self._moved = self._written = time.monotonic()
-        self._silent = (0.0, 0)  # seconds that went by without a beat, and in which step
+        self._since = self._moved = time.monotonic()
+        self._silent = (0.0, 0)  # seconds for which this process stood still, and in which step
         self._armed = -1e9
         self._ended = threading.Event()
         with contextlib.suppress(OSError):
@@ -76,13 +76,14 @@ class Heartbeat:
             self._write()
             if ends:
                 return
+            before = time.monotonic()
             self._ended.wait(self.interval)
+            stood = time.monotonic() - before
+            if stood > silent_after(self.interval):  # all threads did: the process was stopped, or got no core
+                self._silent = stood, self.step
 
     def _write(self) -> None:
         now = time.monotonic()
-        gap, self._written = now - self._written, now
-        if gap > silent_after(self.interval):  # all threads stood still: the process was stopped, or its machine
-            self._silent = gap, self.step
         content: dict[str, Any] = {
             **self.facts,
             "step": self.step,

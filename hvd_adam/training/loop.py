@@ -137,6 +137,7 @@ class _Trainer:
     def run(self) -> Result:
         """Steps from where the run stands to the end, or to a stop that some rank was asked for."""
         self.heart = Heartbeat(self.path, self.world.rank, self.world.host, self.config.stall_limit)
+        self.optimizer.tell = self.heart.at
         try:
             self._announce()
             evaluations = set(self.config.evaluate.steps(self.steps))
@@ -223,6 +224,7 @@ class _Trainer:
     def _record(self, step: int, spent: dict[str, float], outcome: Outcome, rates: Any) -> None:
         result = self.result
         spent["wait"], spent["step"] = outcome.wait_seconds, outcome.step_seconds
+        spent["backward"] -= outcome.wait_in_backward
         for phase in PHASES:
             result.seconds[phase] += spent[phase]
         self.heart.seconds = result.seconds

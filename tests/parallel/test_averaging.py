@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -156,6 +157,31 @@ def test_weights_of_any_size_layout_and_kind_become_those_of_rank_0(
     assert mine[-2].is_contiguous(memory_format=torch.channels_last)
     in_place = [size for size in sent if size != mine[-2].nbytes]
     assert max(in_place) == 4 << 20 and len(sent) < 20
+
+
+def test_a_sum_that_is_made_inside_of_backward_counts_as_waiting(world: World) -> None:
+    """Else a rank that waits for a slow one would seem to be slow in backward itself."""
+    model, said = network(), []
+    optimizer = DistributedOptimizer(GenericAdam(model.parameters()), world, bucket_mb=1e-4)
+    optimizer.tell = said.append
+    late = world.rank == world.size - 1 and world.size > 1
+    time.sleep(0.5 if late else 0)
+    started = time.perf_counter()
+    model(torch.ones(1, 6, dtype=torch.float64)).sum().backward()
+    backward = time.perf_counter() - started
+    outcome = optimizer.step()
+    assert said and said[::2] == ["wait"] * (len(said) // 2) and said[1::2] == ["backward"] * (len(said) // 2)
+    assert 0 <= outcome.wait_in_backward <= min(outcome.wait_seconds, backward)
+    if world.size > 1 and not late:
+        assert outcome.wait_seconds > 0.3
+
+
+def test_gradients_that_are_changed_by_hand_before_the_step_of_a_single_rank_count(world: World) -> None:
+    model = network()
+    optimizer = DistributedOptimizer(GenericAdam(model.parameters()), SoloWorld(), bucket_mb=1e-4)
+    (model(torch.ones(1, 6, dtype=torch.float64)).sum() * 100).backward()
+    norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    assert norm > 1 and optimizer.step().grad_norm == pytest.approx(1.0, rel=1e-6)
 
 
 def test_a_stop_asked_for_on_one_rank_is_known_to_all(world: World) -> None:

@@ -1,4 +1,4 @@
-"""Prints the tables of docs/reliability.md from what the campaigns have kept in build/campaign/.
+"""Prints the tables of kills, interruptions and stalls in docs/reliability.md, from build/campaign/.
 
 python tests/slurm/tables.py
 """

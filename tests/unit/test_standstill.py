@@ -58,6 +58,15 @@ def beat(
             ("rank 1 on n2 was silent for 30 s: in wait of step 41 for 1 s, last heard 0 s ago",),
             True,
         ),
+        (  # one was stopped for a while, another stands still
+            [{**beat(0, since=60), "silent_seconds": 30.0}, beat(1, phase="data", since=60), beat(2, since=60)],
+            (
+                "rank 0 on n1 was silent for 30 s: in wait of step 41 for 60 s, last heard 0 s ago",
+                "rank 1 on n2 is behind: in data of step 41 for 60 s, last heard 0 s ago",
+                "1 rank waits for that",
+            ),
+            True,
+        ),
         (
             [beat(0, since=20, heard=300), beat(1, phase="data", since=20, heard=300)],
             (

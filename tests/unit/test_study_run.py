@@ -252,14 +252,15 @@ def test_seconds_a_step_are_those_of_the_runs_that_were_made(folder: Folder) -> 
 
 def test_the_rest_of_a_run_and_the_start_of_an_allocation_are_those_that_jobs_have_noted(folder: Folder) -> None:
     made = go(from_plain(SMALL), folder, Scripted())
-    first = made.cells[0].runs[0]
-    result = folder.result(first)
-    assert result
-    steps = sum(result["seconds"].values())
-    for start, seconds in ((4.0, 0.0), (6.0, steps + 3.0)):
-        folder.note(kind="finished", run=first.place, seconds=seconds, start=start)
+    first, other = (cell.runs[0] for cell in made.cells)
+    for run, launches, start in ((first, 1, 4.0), (other, 2, 7.0)):
+        (folder.of(run) / "environment.json").write_text(json.dumps({"launches": [{}] * launches}))
+        result = folder.result(run)
+        assert result
+        folder.note(kind="finished", run=run.place, seconds=sum(result["seconds"].values()) + 3.0, start=start)
     found = costs.recorded(made, folder)
-    assert found.of["workers-1"] == Pace(0.5, 0.0, 3.0) and found.start == 6.0
+    assert found.of == {"workers-1": Pace(0.5, 0.0, 3.0), "workers-2": Pace(0.5)}  # the second was resumed
+    assert found.start == 5.5
 
 
 def test_a_study_over_its_cap_makes_no_run(
