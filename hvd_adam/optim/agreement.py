@@ -48,15 +48,16 @@ def share_from_root(world: World, tensors: Iterable[torch.Tensor]) -> None:
 def _parcels(tensors: Iterable[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
     """Tensors of one dtype and device, as many as fit into a piece together, or one."""
     parcels: dict[tuple[torch.dtype, torch.device], list[torch.Tensor]] = {}
+    sizes: Counter[tuple[torch.dtype, torch.device]] = Counter()
     for tensor in tensors:
-        if tensor.numel() == 0:
-            continue
-        parcel = parcels.setdefault((tensor.dtype, tensor.device), [])
-        if parcel and sum(one.nbytes for one in parcel) + tensor.nbytes > _PIECE:
-            yield [*parcel]
-            parcel.clear()
-        parcel.append(tensor)
-    yield from (parcel for parcel in parcels.values() if parcel)
+        kind = (tensor.dtype, tensor.device)
+        if sizes[kind] + tensor.nbytes > _PIECE and kind in parcels:
+            yield parcels.pop(kind)
+            sizes[kind] = 0
+        if tensor.numel():
+            parcels.setdefault(kind, []).append(tensor)
+            sizes[kind] += tensor.nbytes
+    yield from parcels.values()
 
 
 def refuse_drift(world: World, tensors: Iterable[torch.Tensor], when: str) -> None:

@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 
 from hvd_adam.comm.protocol import World
-from hvd_adam.errors import RunError
 from hvd_adam.optim.agreement import refuse_drift, share_from_root
 from hvd_adam.optim.buckets import LOSS, PRESENCE, SAMPLES, SQUARES, STOP, Bucket, lay_out
 from hvd_adam.optim.mean import Mean
@@ -29,7 +28,15 @@ from hvd_adam.optim.module_buffers import ModuleBuffers
 from hvd_adam.optim.options import check_options, check_parameters, check_sizes
 from hvd_adam.optim.outcome import Outcome
 from hvd_adam.optim.own_gradients import OwnGradients
-from hvd_adam.optim.refusals import refuse_closure, refuse_newcomers, refuse_scaler_around, refuse_sparse
+from hvd_adam.optim.refusals import (
+    refuse_closure,
+    refuse_late,
+    refuse_newcomers,
+    refuse_remaining,
+    refuse_replaced,
+    refuse_scaler_around,
+    refuse_sparse,
+)
 from hvd_adam.optim.tree import SubtreeSums, sum_of_values, sum_over_workers
 from hvd_adam.optim.wire import HalfWire
 from hvd_adam.randomness import seed_for
@@ -201,8 +208,7 @@ class DistributedOptimizer:
         for bucket, handle in self._in_flight:
             self.world.wait(handle)
             self._arrive(bucket)
-        arrived = time.perf_counter()
-        in_backward = self._waited
+        arrived, in_backward = time.perf_counter(), self._waited
         riders = self._layout.riders.tolist()
         present = {number for number in range(len(self._parameters)) if riders[PRESENCE + number] > 0}
         norm, skipped = self._mean.take(present)
@@ -267,19 +273,13 @@ class DistributedOptimizer:
         number = self._number[id(parameter)]
         bucket = self._layout.bucket_of[number]
         if bucket.index < self._launched:
-            raise RunError(
-                f"a gradient of shape {tuple(parameter.shape)} came after its bucket had left",
-                f"a worker has accumulation = {self.accumulation} backward passes a step, and made more",
-                "set accumulation to the number of backward passes, or add the losses and call backward once",
-            )
+            refuse_late(parameter, self.accumulation)
         self._fill(number, bucket, parameter)
         last = self._workers_done == len(self.workers_here) - 1 and self._passes >= self.accumulation - 1
         if last and not self.exact and not self._measured:
             self._ready[bucket.index] += 1
-            ready = self._launched
-            while ready < len(self._layout.buckets) - 1:
-                if self._ready[ready] < len(self._layout.buckets[ready].views):
-                    break
+            ready, buckets = self._launched, self._layout.buckets
+            while ready < len(buckets) - 1 and self._ready[ready] == len(buckets[ready].views):
                 ready += 1
             if ready > self._launched:
                 self._launch_in_backward(ready)
@@ -302,11 +302,7 @@ class DistributedOptimizer:
         assert gradient is not None
         in_place = gradient.data_ptr() == view.data_ptr() and gradient.dtype == view.dtype
         if in_place and number not in self._filled:
-            raise RunError(
-                "the gradients of the step before are still there",
-                "a step would count them twice",
-                "call optimizer.zero_grad() after optimizer.step()",
-            )
+            refuse_remaining()
         if not in_place:
             fresh = number not in self._filled
             view.copy_(gradient) if fresh else view.add_(gradient)
@@ -347,11 +343,7 @@ class DistributedOptimizer:
             low = view.dtype != parameter.dtype
             if bucket.index < self._launched:
                 if not own and not low:
-                    raise RunError(
-                        f"the gradient of shape {tuple(parameter.shape)} was replaced after backward",
-                        "its bucket had left for the other ranks by then",
-                        "use clip_norm, or change gradients in a hook during backward",
-                    )
+                    refuse_replaced(parameter)
             elif gradient is not None and not own:
                 if number in self._filled and not low:
                     view.zero_()

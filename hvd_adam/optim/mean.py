@@ -54,8 +54,11 @@ class Mean:
 
     def arrived(self, bucket: Bucket) -> None:
         """Takes the norm of a bucket's sums, which were written just now, and lie in the processor's cache."""
-        if bucket.views:
-            self._norms[bucket.index] = torch.linalg.vector_norm(bucket.gradients)
+        if bucket.views and self._scaler is None:  # which changes them once more
+            self._take_norm(bucket)
+
+    def _take_norm(self, bucket: Bucket) -> None:
+        self._norms[bucket.index] = torch.linalg.vector_norm(bucket.gradients)
 
     def take(self, present: set[int]) -> tuple[float, bool]:
         """Makes the gradients of the parameters in `present`; returns the mean's norm, and whether to skip the step."""
@@ -66,7 +69,7 @@ class Mean:
             self._hand_over(present)
             self._scaler.unscale_(self._optimizer)
             for bucket in self._buckets:
-                self.arrived(bucket)
+                self._take_norm(bucket)
         norm = self._norm() / parts
         skipped = self._must_skip and not math.isfinite(norm)
         if self._clip_norm is not None and not skipped and norm > self._clip_norm:

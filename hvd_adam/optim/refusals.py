@@ -26,6 +26,33 @@ def refuse_newcomers(optimizer: torch.optim.Optimizer, known: Container[int]) ->
                 )
 
 
+def refuse_late(parameter: torch.Tensor, passes: int) -> NoReturn:
+    """Raises RunError: a worker has made more than `passes` backward passes."""
+    raise RunError(
+        f"a gradient of shape {tuple(parameter.shape)} came after its bucket had left",
+        f"a worker has accumulation = {passes} backward passes a step, and made more",
+        "set accumulation to the number of backward passes, or add the losses and call backward once",
+    )
+
+
+def refuse_replaced(parameter: torch.Tensor) -> NoReturn:
+    """Raises RunError."""
+    raise RunError(
+        f"the gradient of shape {tuple(parameter.shape)} was replaced after backward",
+        "its bucket had left for the other ranks by then",
+        "use clip_norm, or change gradients in a hook during backward",
+    )
+
+
+def refuse_remaining() -> NoReturn:
+    """Raises RunError."""
+    raise RunError(
+        "the gradients of the step before are still there",
+        "a step would count them twice",
+        "call optimizer.zero_grad() after optimizer.step()",
+    )
+
+
 def refuse_sparse(parameter: torch.Tensor) -> NoReturn:
     """Raises ConfigError."""
     raise ConfigError(

@@ -23,7 +23,7 @@ TIMED_STEPS = 30
 
 
 @dataclass(frozen=True)
-class Pace:
+class UnitCosts:
     """Seconds of one step, of one evaluation, and of what else a run takes: reading data, starting, writing."""
 
     step: float
@@ -36,19 +36,19 @@ class Pace:
 
 
 @dataclass(frozen=True)
-class Paces:
+class Known:
     """By group of cells; `start`: seconds until a group of ranks could begin its first run, None where not known."""
 
-    of: Mapping[str, Pace] = field(default_factory=dict)
+    of: Mapping[str, UnitCosts] = field(default_factory=dict)
     start: float | None = None
 
-    def with_older(self, older: Paces) -> Paces:
+    def with_older(self, older: Known) -> Known:
         """These, and of the others what is missing here."""
-        return Paces({**older.of, **self.of}, self.start if self.start is not None else older.start)
+        return Known({**older.of, **self.of}, self.start if self.start is not None else older.start)
 
     def to_plain(self) -> dict[str, object]:
         """For costs.json."""
-        return {"start": self.start, "paces": {group: asdict(pace) for group, pace in self.of.items()}}
+        return {"start": self.start, "units": {group: asdict(unit) for group, unit in self.of.items()}}
 
 
 @dataclass(frozen=True)
@@ -74,16 +74,16 @@ class Cost:
         return self.runs * self.run_seconds * share / 3600
 
 
-def costs(study: StudyConfig, made: Plan, paces: Mapping[str, Pace]) -> list[Cost]:
+def costs(study: StudyConfig, made: Plan, known: Mapping[str, UnitCosts]) -> list[Cost]:
     """One for each cell, with the runs that still wait for their learning rate."""
     limit = study.budget.seconds if study.budget else None
     planned = [run for cell in (*made.cells, *made.tuning) for run in cell.runs]
     found = []
     for cell in (*made.tuning, *made.cells):
-        pace = paces.get(cell.tunes or cell.group)
+        unit = known.get(cell.tunes or cell.group)
         runs = 0 if cell.refused else len(cell.runs) or len(study.seeds)
-        whole = None if pace is None else pace.run(cell.steps, _evaluations(cell.steps, [*cell.runs, *planned]))
-        found.append(Cost(cell, runs, pace.step if pace else None, limit or whole))
+        whole = None if unit is None else unit.run(cell.steps, _evaluations(cell.steps, [*cell.runs, *planned]))
+        found.append(Cost(cell, runs, unit.step if unit else None, limit or whole))
     return found
 
 
@@ -100,10 +100,10 @@ def estimate(study: StudyConfig, made: Plan, folder: Folder, executor: Executor)
     Raises:
         RunError: a cell cannot be run; the reason is the run's own.
     """
-    paces = recorded(made, folder)
-    if not groups(made) <= set(paces.of):
-        paces = paces.with_older(timed(made, executor))
-    return costs(study, made, paces.of)
+    known = recorded(made, folder)
+    if not groups(made) <= set(known.of):
+        known = known.with_older(timed(made, executor))
+    return costs(study, made, known.of)
 
 
 def groups(made: Plan) -> set[str]:
@@ -134,7 +134,7 @@ def refuse_over_cap(hours: float | None, cap: float | None) -> None:
         )
 
 
-def timed(made: Plan, executor: Executor) -> Paces:
+def timed(made: Plan, executor: Executor) -> Known:
     """Of each group of cells, from `TIMED_STEPS` steps of the real thing on this machine.
 
     Raises:
@@ -147,24 +147,24 @@ def timed(made: Plan, executor: Executor) -> Paces:
         run = cell.runs[0]
         config = {**run.config, "steps": TIMED_STEPS, "evaluate": {"at": [TIMED_STEPS]}, "until": []}
         short[group] = replace(run, cell=group, config=config)
-    found: dict[str, Pace] = {}
+    found: dict[str, UnitCosts] = {}
     start: float | None = None
     with tempfile.TemporaryDirectory(prefix="hvd_adam-timing-") as place:
         folder = Folder(Path(place))
         folder.make()
         began = time.perf_counter()
         for ended in executor.carry(list(short.values()), folder):
-            pace = _pace(folder, ended.run, ended.seconds)
-            if pace is None:
+            unit = _unit_costs(folder, ended.run, ended.seconds)
+            if unit is None:
                 why = ended.failed or "it left no result"
                 raise RunError(f"cell {ended.run.cell} cannot be timed", why, "mend the run's config first")
             if start is None:
                 start = max(0.0, time.perf_counter() - began - ended.seconds)
-            found[ended.run.cell] = pace
-    return Paces(found, start)
+            found[ended.run.cell] = unit
+    return Known(found, start)
 
 
-def _pace(folder: Folder, run: Run, seconds: float | None) -> Pace | None:
+def _unit_costs(folder: Folder, run: Run, seconds: float | None) -> UnitCosts | None:
     """Of a finished run, by its own clocks; None where it has none.
 
     Args:
@@ -181,18 +181,18 @@ def _pace(folder: Folder, run: Run, seconds: float | None) -> Pace | None:
     steps = sum(result["seconds"].values())
     whole = seconds is not None and len(folder.launches(run)) == 1  # of a run that was resumed, its last launch's alone
     rest = max(0.0, seconds - steps - sum(evaluations)) if seconds is not None and whole else 0.0
-    return Pace(steps / result["step"], each, rest)
+    return UnitCosts(steps / result["step"], each, rest)
 
 
-def recorded(made: Plan, folder: Folder) -> Paces:
+def recorded(made: Plan, folder: Folder) -> Known:
     """Of finished runs, else what an earlier timing has left."""
     kept = folder.read("costs.json")
-    paces = {group: Pace(**pace) for group, pace in kept.get("paces", {}).items()}
+    known = {group: UnitCosts(**unit) for group, unit in kept.get("units", {}).items()}
     finished = {event["run"]: event for event in folder.events() if event.get("kind") == "finished"}
     for cell in (*made.tuning, *made.cells):
         seconds = [(run, finished.get(run.place, {}).get("seconds")) for run in cell.runs]
-        pace = next((found for found in (_pace(folder, *one) for one in seconds) if found), None)
-        if pace:
-            paces[cell.tunes or cell.group] = pace
+        unit = next((found for found in (_unit_costs(folder, *one) for one in seconds) if found), None)
+        if unit:
+            known[cell.tunes or cell.group] = unit
     starts = [event["start"] for event in finished.values() if event.get("start") is not None]
-    return Paces(paces, median(starts) if starts else kept.get("start"))
+    return Known(known, median(starts) if starts else kept.get("start"))

@@ -17,7 +17,7 @@ from hvd_adam.config import from_plain as run_from_plain
 from hvd_adam.errors import ConfigError, RunError
 from hvd_adam.study import costs
 from hvd_adam.study.config import StudyConfig, from_plain
-from hvd_adam.study.costs import Pace, Paces
+from hvd_adam.study.costs import Known, UnitCosts
 from hvd_adam.study.execute import Ended, run_study
 from hvd_adam.study.folder import Folder
 from hvd_adam.study.plan import Plan, Run, plan
@@ -227,7 +227,7 @@ def test_a_rate_once_picked_stands(folder: Folder) -> None:
 def test_the_cap_counts_every_run_at_its_full_budget(folder: Folder) -> None:
     study = from_plain(SMALL)
     made = plan(study)
-    found = costs.costs(study, made, {"workers-1": Pace(0.5), "workers-2": Pace(1.0)})
+    found = costs.costs(study, made, {"workers-1": UnitCosts(0.5), "workers-2": UnitCosts(1.0)})
     assert [cost.run_seconds for cost in found] == [50.0, 100.0]
     hours = 2 * (50 + 100) / 3600 / len(os.sched_getaffinity(0))
     assert sum(cost.node_hours or 0 for cost in found) == pytest.approx(hours)
@@ -241,13 +241,13 @@ def test_the_cap_counts_every_run_at_its_full_budget(folder: Folder) -> None:
 def test_evaluations_and_what_else_a_run_takes_are_counted(folder: Folder) -> None:
     """Of 100 steps on a grid of factor 1.5: at 0, 1, 2, 3, 5, 8, 12, 18, 27, 41, 62, 93 and 100."""
     study = from_plain({**SMALL, "resolution": 1.5})
-    found = costs.costs(study, plan(study), {"workers-1": Pace(0.5, 2.0, 3.0)})
+    found = costs.costs(study, plan(study), {"workers-1": UnitCosts(0.5, 2.0, 3.0)})
     assert [cost.run_seconds for cost in found] == [3 + 100 * 0.5 + 13 * 2, None]
 
 
 def test_seconds_a_step_are_those_of_the_runs_that_were_made(folder: Folder) -> None:
     made = go(from_plain(SMALL), folder, Scripted())
-    assert costs.recorded(made, folder) == Paces({"workers-1": Pace(0.5), "workers-2": Pace(0.5)})
+    assert costs.recorded(made, folder) == Known({"workers-1": UnitCosts(0.5), "workers-2": UnitCosts(0.5)})
 
 
 def test_the_rest_of_a_run_and_the_start_of_an_allocation_are_those_that_jobs_have_noted(folder: Folder) -> None:
@@ -259,7 +259,7 @@ def test_the_rest_of_a_run_and_the_start_of_an_allocation_are_those_that_jobs_ha
         assert result
         folder.note(kind="finished", run=run.place, seconds=sum(result["seconds"].values()) + 3.0, start=start)
     found = costs.recorded(made, folder)
-    assert found.of == {"workers-1": Pace(0.5, 0.0, 3.0), "workers-2": Pace(0.5)}  # the second was resumed
+    assert found.of == {"workers-1": UnitCosts(0.5, 0.0, 3.0), "workers-2": UnitCosts(0.5)}  # the second was resumed
     assert found.start == 5.5
 
 
@@ -267,7 +267,7 @@ def test_a_study_over_its_cap_makes_no_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    slow = Paces(dict.fromkeys(("workers-1", "workers-2"), Pace(3600.0)))
+    slow = Known(dict.fromkeys(("workers-1", "workers-2"), UnitCosts(3600.0)))
     monkeypatch.setattr(costs, "timed", lambda made, executor: slow)
     Path("s.yaml").write_text(YAML + "max_node_hours: 10\n")
     for command in ("plan", "run"):
