@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from hvd_adam.config import from_plain
 from hvd_adam.errors import RunError
+from hvd_adam.optim.averaging import DistributedOptimizer
+from hvd_adam.optim.outcome import Outcome
+from hvd_adam.training.loop import train
 from hvd_adam.training.trace import Trace, cut_back, read
 
 
@@ -101,3 +106,19 @@ def test_where_an_open_file_keeps_a_name_of_its_own_it_is_looked_for_now_and_the
     trace.write("step", step=1)
     with pytest.raises(RunError, match="was removed while"):
         trace.write("eval", step=1)
+
+
+def test_what_was_waited_for_inside_of_backward_is_no_part_of_backward(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = DistributedOptimizer.step
+
+    def waited(self: DistributedOptimizer, stop: bool = False) -> Outcome:
+        outcome = step(self, stop)
+        return replace(outcome, wait_seconds=outcome.wait_seconds + 1000, wait_in_backward=1000.0)
+
+    monkeypatch.setattr(DistributedOptimizer, "step", waited)
+    train(from_plain({"task": "digits", "algorithm": {"name": "adam", "lr": 0.01}, "steps": 1}), str(tmp_path / "r"))
+    lines = [json.loads(line) for line in (tmp_path / "r" / "trace.jsonl").read_text().splitlines()]
+    seconds = next(line["seconds"] for line in lines if line["kind"] == "step")
+    assert seconds["wait"] >= 1000 and seconds["backward"] + 1000 > 0 > seconds["backward"]
