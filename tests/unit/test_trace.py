@@ -118,7 +118,8 @@ def test_what_was_waited_for_inside_of_backward_is_no_part_of_backward(
         return replace(outcome, wait_seconds=outcome.wait_seconds + 1000, wait_in_backward=1000.0)
 
     monkeypatch.setattr(DistributedOptimizer, "step", waited)
-    train(from_plain({"task": "digits", "algorithm": {"name": "adam", "lr": 0.01}, "steps": 1}), str(tmp_path / "r"))
+    config = from_plain({"task": "digits", "algorithm": {"name": "adam", "lr": 0.01}, "steps": 1})
+    train(config, str(tmp_path / "r"), resume=False)
     lines = [json.loads(line) for line in (tmp_path / "r" / "trace.jsonl").read_text().splitlines()]
     seconds = next(line["seconds"] for line in lines if line["kind"] == "step")
     assert seconds["wait"] >= 1000 and seconds["backward"] + 1000 > 0 > seconds["backward"]
