@@ -25,7 +25,7 @@ from hvd_adam.bench.figures import READERS, figures, table, worse
 TREE = Path(__file__).resolve().parents[1]
 RECORDED, PAGE = TREE / "benchmarks" / "recorded", TREE / "docs" / "performance.md"
 BEGIN, END = "<!-- made by benchmarks/table.py -->", "<!-- end -->"
-PEERS = "hvd_adam-exact,hvd_adam-horovod,parts,horovod,horovod-fused,horovod-tuned,ddp-fused"
+PEERS = "hvd_adam-exact,hvd_adam-mpi,hvd_adam-horovod,parts,horovod,horovod-fused,horovod-tuned,ddp-fused"
 SIZES = "--parameters lenet --parameters resnet18 --parameters transformer --parameters 1e8 --parameters 1000x10"
 COMMANDS = {  # in the order of what a user asks first; (full, check)
     "optimizer": (f"{SIZES} --rounds 15", f"{SIZES} --rounds 7"),
@@ -33,7 +33,7 @@ COMMANDS = {  # in the order of what a user asks first; (full, check)
     "allreduce": ("--largest 512M --rounds 5", "--largest 64M --rounds 5"),
     "start": ("--rounds 7", "--rounds 5"),
     "scale": ("--rounds 5", "--model lenet --parameters 1e6 --parameters 1e7 --rounds 5"),
-    "study": ("--rounds 3", ""),
+    "study": ("--rounds 5", ""),
     "memory": ("--rounds 5", "--model resnet18 --rounds 5"),
 }  # fmt: skip
 

@@ -13,7 +13,8 @@ from hvd_adam.errors import ConfigError
 
 TURN = 0.3  # seconds of a turn, about
 PIECE = 4 << 20  # bytes: the default size of a bucket
-OURS = ("horovod", "mpi", "horovod in pieces", "mpi in pieces")
+SUMS = ("shared", "mpi", "horovod")  # who makes ours, as HVD_ADAM_SUMS says
+OURS = tuple(f"{way}{how}" for how in ("", " in pieces") for way in SUMS)
 _ALGORITHMS = {"recursive doubling": 3, "ring": 4, "segmented ring": 5, "Rabenseifner": 6}  # of Open MPI's tuned
 RAW = tuple(f"raw {name}" for name in ("default", *_ALGORITHMS))
 SMALLEST, LARGEST = 1 << 10, 512 << 20
@@ -84,11 +85,12 @@ class Exchange:
 
 def job(way: str, ranks: int, piece: int = PIECE) -> Job:
     """The job of one way to sum."""
-    engine = "horovod" if way.startswith("horovod") else "mpi"
-    environ = {"HVD_ADAM_SUMS": "horovod"} if engine == "horovod" else {}
+    sums = next((name for name in SUMS if way.startswith(name)), "mpi")
+    engine = "mpi" if sums == "mpi" else "horovod"
+    environ = {"HVD_ADAM_SUMS": sums}
     algorithm = _ALGORITHMS.get(way.removeprefix("raw "))
     if algorithm is not None:
-        environ = {"OMPI_MCA_coll_tuned_use_dynamic_rules": "1"}
+        environ["OMPI_MCA_coll_tuned_use_dynamic_rules"] = "1"
         environ["OMPI_MCA_coll_tuned_allreduce_algorithm"] = str(algorithm)
     order = {"build": "exchange", "engine": engine, "piece": piece if way.endswith("in pieces") else 0}
     return Job(way, ranks, order, environ)

@@ -17,14 +17,15 @@ def exchange(engine: str, piece: int) -> Callable[[int], None]:
     from hvd_adam.comm import init
 
     world = init(engine)
-    held: dict[int, torch.Tensor] = {}  # of one size at a time
+    held: dict[int, list[torch.Tensor]] = {}  # of one size at a time
 
     def act(size: int) -> None:
         if size not in held:
             held.clear()
-            held[size] = torch.zeros(max(1, size // 4))
-        parts = held[size].split(piece // 4) if piece else (held[size],)
-        handles = [world.start_allreduce(part, f"bench.{size}.{place}") for place, part in enumerate(parts)]
+            numbers, most = max(1, size // 4), piece // 4 or size
+            lengths = [min(most, numbers - begin) for begin in range(0, numbers, most)]
+            held[size] = [world.zeros(length, torch.float32, torch.device("cpu")) for length in lengths]
+        handles = [world.start_allreduce(part, f"bench.{size}.{place}") for place, part in enumerate(held[size])]
         for handle in handles:
             world.wait(handle)
 

@@ -103,6 +103,7 @@ _PEERS: dict[str, tuple[str, dict[str, float], dict[str, float]]] = {
     "ddp-fused": ("DDP over gloo + fused Adam", _each(0.80), _each(0.65)),
     "ddp-mpi": ("DDP over MPI + fused Adam", {}, {}),
     "hvd_adam-horovod": ("ours with all sums by Horovod", {}, {}),
+    "hvd_adam-mpi": ("ours with all sums by plain MPI", {}, {}),
     PARTS: ("(bare + raw exchange + fused step)", _each(1.05), {}),
 }
 
@@ -130,7 +131,7 @@ def _allreduce(kept: Kept) -> Iterator[Figure]:
         if size < 1 << 20 or not raw:
             continue
         best = min(raw, key=lambda way: median(times[way]).value)
-        for way, what in (("horovod in pieces", "our allreduce"), ("mpi in pieces", "our allreduce, plain MPI")):
+        for way, what in (("shared in pieces", "our allreduce"), ("horovod in pieces", "our allreduce, by Horovod")):
             if way in times:
                 what = f"{what} / best raw MPI_Allreduce"
                 yield Figure(what, f"{size >> 20} MB", ratio(times[way], times[best]), 1.05)

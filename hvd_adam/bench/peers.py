@@ -170,7 +170,7 @@ _HOROVOD, _MPI, _BF16 = ("horovod",), ("mpi4py",), ("bfloat16",)
 PEERS: dict[str, Peer] = {
     OURS: Peer("ours, the default", _ours("horovod"), _HOROVOD),
     "hvd_adam-horovod": Peer("ours, all sums by Horovod", _ours("horovod"), _HOROVOD, {"HVD_ADAM_SUMS": "horovod"}),
-    "hvd_adam-mpi": Peer("ours over plain MPI", _ours("mpi"), _MPI),
+    "hvd_adam-mpi": Peer("ours over plain MPI", _ours("mpi"), _MPI, {"HVD_ADAM_SUMS": "mpi"}),
     EXACT: Peer("ours, exact mode", _ours("horovod", determinism="exact"), _HOROVOD),
     "hvd_adam-fp16": Peer("ours, fp16 on the wire", _ours("horovod", wire="fp16"), _HOROVOD),
     BARE: Peer("forward and backward alone", _bare),

@@ -15,6 +15,7 @@ from hvd_adam.comm.protocol import World
 from hvd_adam.errors import ConfigError, HvdAdamError, RunError
 
 ENGINES = ("horovod", "mpi", "solo")
+SUMS = ("shared", "mpi", "horovod")  # who may make them, between ranks of one machine
 
 __all__ = ["ENGINES", "Launch", "World", "detect", "init"]
 
@@ -28,11 +29,13 @@ def init(engine: str | None = None) -> World:
     From here on an uncaught exception on any rank is printed once, with rank and host, and ends all ranks.
 
     Raises:
-        ConfigError: an unknown engine.
+        ConfigError: an unknown engine, or HVD_ADAM_SUMS names nobody.
         RunError: the engine is not installed, or a launcher started N jobs of size 1.
     """
     if engine not in (None, *ENGINES):
         raise ConfigError(f"engine: {engine}", "there is no such engine", f"choose one of {', '.join(ENGINES)}")
+    if (sums := os.environ.get("HVD_ADAM_SUMS", SUMS[0])) not in SUMS:
+        raise ConfigError(f"HVD_ADAM_SUMS={sums}", "nobody of that name makes sums", f"set one of {', '.join(SUMS)}")
     launch = detect(os.environ)
     asked = launch.ranks if launch else 1
     engine = engine or ("horovod" if asked > 1 else "solo")

@@ -3,10 +3,10 @@
 mpi4py opens and closes MPI, Horovod finds it open and leaves it open. Otherwise the first rank that
 leaves Python would close MPI under the feet of the slower ones.
 
-Between ranks of one machine a sum on the CPU is work of its cores, which nothing can hide: there MPI makes it at once,
-without Horovod's negotiation. Sums that leave the machine, or lie on a GPU, go on in Horovod's background thread while
-the computation does. `HVD_ADAM_SUMS=horovod` sends all of them there (hvd-adam bench step shows both); it is also the
-cure where a collective of the user's own inside backward would wait for one of these.
+Between ranks of one machine a sum on the CPU is work of its cores, which nothing can hide: there `MpiWorld` makes it,
+in memory that the ranks share, without Horovod's negotiation. Sums that leave the machine, or lie on a GPU, go on in
+Horovod's background thread while the computation does. `HVD_ADAM_SUMS=horovod` sends all of them there, and
+`HVD_ADAM_SUMS=mpi` those of one machine to MPI_Allreduce (hvd-adam bench step shows each).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch
 
 from hvd_adam.comm.mpi import MpiWorld, carries
 from hvd_adam.comm.placement import device_for
+from hvd_adam.comm.protocol import Finish, Number
 
 _IDLE_CYCLE = "100"  # ms between two looks of Horovod's thread for work, where it gets none of ours
 
@@ -39,14 +40,17 @@ class HorovodWorld(MpiWorld):
         self.local_rank, self.local_size = hvd.local_rank(), hvd.local_size()
         self.device = device_for(self.local_rank, carried=bool(hvd.nccl_built()))
 
-    def start_allreduce(self, tensor: torch.Tensor, name: str) -> Any:
+    def start_allreduce(self, tensor: torch.Tensor, name: str, finish: Finish | None = None) -> Any:
         if self._by_mpi(tensor):
-            return super().start_allreduce(tensor, name)
-        return hvd.allreduce_async_(tensor, name=name, op=hvd.Sum)
+            return super().start_allreduce(tensor, name, finish)
+        return (hvd.allreduce_async_(tensor, name=name, op=hvd.Sum), finish)
 
-    def wait(self, handle: Any) -> None:
-        if handle is not None:
-            hvd.synchronize(handle)
+    def wait(self, handle: Any) -> Number:
+        if not isinstance(handle, tuple):
+            return super().wait(handle)
+        started, finish = handle
+        summed = hvd.synchronize(started)
+        return finish(summed, 0) if finish else 0.0
 
     def alltoall(self, tensor: torch.Tensor, send: Sequence[int], receive: Sequence[int], name: str) -> torch.Tensor:
         if self._by_mpi(tensor):

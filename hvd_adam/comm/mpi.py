@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from typing import Any, Sequence
 
@@ -10,6 +11,7 @@ import torch
 
 from hvd_adam.comm.mpi_home import name_mpi_home, yield_while_idle
 from hvd_adam.comm.placement import device_for
+from hvd_adam.comm.protocol import Finish, Number
 
 name_mpi_home()  # the import below opens MPI
 yield_while_idle()
@@ -17,6 +19,7 @@ yield_while_idle()
 from mpi4py import MPI  # noqa: E402
 
 from hvd_adam.comm.farewell import Farewell  # noqa: E402
+from hvd_adam.comm.shared import Shared, SharedSums, shares_memory  # noqa: E402
 
 _MPI_TYPES = {
     torch.float32: MPI.FLOAT,
@@ -39,7 +42,11 @@ def _add_halves(left: Any, right: Any, datatype: MPI.Datatype) -> None:
 
 
 class MpiWorld:
-    """The ranks of MPI_COMM_WORLD; a sum is one blocking MPI_Allreduce, made when it is started."""
+    """The ranks of MPI_COMM_WORLD.
+
+    A sum is one blocking MPI_Allreduce, made when it is started; of memory that `zeros` gave on one machine, it is
+    `SharedSums`'. `HVD_ADAM_SUMS=mpi` leaves that out.
+    """
 
     engine = "mpi"
 
@@ -55,17 +62,30 @@ class MpiWorld:
         self._half_sum = MPI.Op.Create(_add_halves, commute=True)
         self._farewell = Farewell(self._comm, self.host)
         self.hears_farewells = self._farewell.hears  # else a rank that leaves early would be waited for
+        wanted = self.local_size == self.size > 1 and shares_memory()
+        wanted = wanted and os.environ.get("HVD_ADAM_SUMS", "shared") == "shared"
+        together = all(self._comm.allgather(wanted and self.hears_farewells))
+        self._shared = SharedSums(self._comm.allgather, self.rank, self._farewell.call) if together else None
 
-    def start_allreduce(self, tensor: torch.Tensor, name: str) -> Any:
+    def zeros(self, length: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+        shared = self._shared.zeros(length, dtype) if self._shared and device.type == "cpu" else None
+        return torch.zeros(length, dtype=dtype, device=device) if shared is None else shared
+
+    def start_allreduce(self, tensor: torch.Tensor, name: str, finish: Finish | None = None) -> Any:
+        if self._shared and self._shared.holds(tensor):
+            return self._shared.start(tensor, finish)
         on_host = tensor.cpu()
         operation = self._half_sum if tensor.dtype == torch.float16 else MPI.SUM
         with self._farewell.call():
             self._comm.Allreduce(MPI.IN_PLACE, _buffer(on_host), op=operation)
         if on_host is not tensor:
             tensor.copy_(on_host)
+        return finish(tensor, 0) if finish else 0.0
 
-    def wait(self, handle: Any) -> None:
-        pass
+    def wait(self, handle: Any) -> Number:
+        if self._shared and isinstance(handle, Shared):
+            return self._shared.wait(handle)
+        return handle  # type: ignore[no-any-return]
 
     def alltoall(self, tensor: torch.Tensor, send: Sequence[int], receive: Sequence[int], name: str) -> torch.Tensor:
         on_host = tensor.cpu()

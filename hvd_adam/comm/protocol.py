@@ -5,9 +5,12 @@ Every rank makes the same calls in the same order. All sums are in place. Tensor
 
 from __future__ import annotations
 
-from typing import Any, Protocol, Sequence
+from typing import Any, Callable, Protocol, Sequence
 
 import torch
+
+Number = float | torch.Tensor  # a tensor of one element, where it lies on a GPU that need not be waited for
+Finish = Callable[[torch.Tensor, int], Number]
 
 
 class World(Protocol):
@@ -29,11 +32,21 @@ class World(Protocol):
     host: str
     device: torch.device
 
-    def start_allreduce(self, tensor: torch.Tensor, name: str) -> Any:
-        """Starts the sum of `tensor` over all ranks, in place; returns what `wait` takes, None once it is done."""
+    def zeros(self, length: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+        """One-dimensional memory for sums: `start_allreduce` is fastest where a tensor is all of it."""
 
-    def wait(self, handle: Any) -> None:
-        """Returns when the sum behind `handle` stands in its tensor."""
+    def start_allreduce(self, tensor: torch.Tensor, name: str, finish: Finish | None = None) -> Any:
+        """Starts the sum of `tensor` over all ranks, in place; returns what `wait` takes.
+
+        Args:
+            tensor: stays as it is until `wait` has returned.
+            name: the same on all ranks, and another for every sum under way.
+            finish: (part, begin) -> a number. Changes parts of the sum in place, each of them once, beginning at
+                that element; depends on nothing but the part. What comes of it is the sum.
+        """
+
+    def wait(self, handle: Any) -> Number:
+        """Returns what `finish` gave, the same on all ranks, when the sum behind `handle` stands in its tensor."""
 
     def alltoall(self, tensor: torch.Tensor, send: Sequence[int], receive: Sequence[int], name: str) -> torch.Tensor:
         """Sends `send[r]` elements to each rank r; returns `receive[r]` elements from each, by rank."""

@@ -9,6 +9,7 @@ from typing import Any, Sequence
 import torch
 
 from hvd_adam.comm.placement import device_for
+from hvd_adam.comm.protocol import Finish, Number
 
 
 class SoloWorld:
@@ -22,11 +23,15 @@ class SoloWorld:
         self.host = socket.gethostname()
         self.device = device_for(self.local_rank)
 
-    def start_allreduce(self, tensor: torch.Tensor, name: str) -> Any:
-        return None
+    def zeros(self, length: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+        return torch.zeros(length, dtype=dtype, device=device)
 
-    def wait(self, handle: Any) -> None:
-        pass
+    def start_allreduce(self, tensor: torch.Tensor, name: str, finish: Finish | None = None) -> Any:
+        return (tensor, finish)
+
+    def wait(self, handle: Any) -> Number:
+        tensor, finish = handle
+        return finish(tensor, 0) if finish else 0.0
 
     def alltoall(self, tensor: torch.Tensor, send: Sequence[int], receive: Sequence[int], name: str) -> torch.Tensor:
         return tensor

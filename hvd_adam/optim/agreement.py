@@ -6,7 +6,7 @@ import hashlib
 import json
 import pickle
 from collections import Counter
-from typing import Any, Callable, Iterable, Iterator, Mapping, TypeVar
+from typing import Any, Callable, Iterable, Iterator, Mapping, Sequence, TypeVar
 
 import torch
 
@@ -90,6 +90,23 @@ def agree(world: World, facts: Mapping[str, Any]) -> None:
                 "ranks that run different code or settings would hang, or average different things",
                 "start all ranks from one installation with one config",
             )
+
+
+def agree_on_shapes(world: World, parameters: Sequence[torch.Tensor], bucket_mb: float) -> None:
+    """Checks that all ranks lay out the same buckets.
+
+    Raises:
+        RunError: they do not; says which rank has another model.
+    """
+    shapes = [(tuple(one.shape), str(one.dtype)) for one in parameters]
+    count, short = sum(one.numel() for one in parameters), hashlib.blake2b(repr(shapes).encode(), digest_size=4)
+    agree(
+        world,
+        {
+            "the model": f"{len(shapes)} tensors of {count:,} numbers, shapes {short.hexdigest()}",
+            "bucket_mb": bucket_mb,
+        },
+    )
 
 
 def from_root(world: World, decide: Callable[[], Made]) -> Made:

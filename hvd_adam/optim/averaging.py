@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from hvd_adam.comm.protocol import World
-from hvd_adam.optim.agreement import refuse_drift, share_from_root
+from hvd_adam.optim.agreement import agree_on_shapes, refuse_drift, share_from_root
 from hvd_adam.optim.buckets import LOSS, PRESENCE, SAMPLES, SQUARES, STOP, Bucket, lay_out
 from hvd_adam.optim.mean import Mean
 from hvd_adam.optim.module_buffers import ModuleBuffers
@@ -68,8 +68,8 @@ class DistributedOptimizer:
     `tell`, a function that may be set, hears "wait" and "backward" where a sum is made inside of backward.
 
     Raises:
-        ConfigError: workers not a multiple of ranks, noise_every with one worker, nothing to train, or an
-            option out of its range.
+        ConfigError: workers not a multiple of ranks, nothing to train, or an option out of its range.
+        RunError: the ranks' models differ.
     """
 
     _step_supports_amp_scaling = True  # makes GradScaler.step set grad_scale, which is refused below
@@ -102,9 +102,11 @@ class DistributedOptimizer:
         self.noise_every, self.exact = noise_every, determinism == "exact"
         self._parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
         check_parameters(self._parameters, scaled=scaler is not None)
+        agree_on_shapes(world, self._parameters, bucket_mb)
         self._buffers = ModuleBuffers(model)
         self._layout = lay_out(
             self._parameters,
+            world.zeros,
             bucket_bytes=int(bucket_mb * 2**20),
             extra=PRESENCE + len(self._parameters) + self._buffers.size,
             multiple=world.size if self.exact else 1,
@@ -206,8 +208,7 @@ class DistributedOptimizer:
         started = time.perf_counter()
         self._launch_up_to(len(self._layout.buckets))
         for bucket, handle in self._in_flight:
-            self.world.wait(handle)
-            self._arrive(bucket)
+            self._arrive(bucket, handle)
         arrived, in_backward = time.perf_counter(), self._waited
         riders = self._layout.riders.tolist()
         present = {number for number in range(len(self._parameters)) if riders[PRESENCE + number] > 0}
@@ -379,12 +380,9 @@ class DistributedOptimizer:
             flat = bucket.flat
             if self._wire and bucket.views:
                 flat = self._wire.pack(bucket, self.worker_count * self.accumulation)
-            handle = self.world.start_allreduce(flat, f"hvd_adam.{bucket.index}")
+            finish = self._mean.finish(bucket) if flat is bucket.flat else None
+            self._in_flight.append((bucket, self.world.start_allreduce(flat, f"hvd_adam.{bucket.index}", finish)))
             self._launched = bucket.index + 1
-            if handle is None and self.world.size > 1:  # done; a single rank may yet change its own
-                self._arrive(bucket)
-            else:
-                self._in_flight.append((bucket, handle))
 
     def _exact_sums(self) -> None:
         nodes = self._sums.pop()
@@ -392,9 +390,11 @@ class DistributedOptimizer:
             parts = [vectors[place] for vectors in nodes]
             name = f"hvd_adam.{bucket.index}"
             sum_over_workers(self.world, self.worker_count, parts, name, out=bucket.flat)
-            self._mean.arrived(bucket)
+            self._mean.arrived(bucket, self._mean.finish(bucket)(bucket.flat, 0))
 
-    def _arrive(self, bucket: Bucket) -> None:
+    def _arrive(self, bucket: Bucket, handle: Any) -> None:
+        square = self.world.wait(handle)
         if self._wire and bucket.views:
             self._wire.unpack(bucket, self.worker_count * self.accumulation)
-        self._mean.arrived(bucket)
+            square = self._mean.finish(bucket)(bucket.flat, 0)
+        self._mean.arrived(bucket, square)

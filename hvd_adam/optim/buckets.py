@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Callable
 
 import torch
 
@@ -47,12 +48,19 @@ class Layout:
 
 
 def lay_out(
-    parameters: list[torch.nn.Parameter], *, bucket_bytes: int, extra: int, multiple: int, alone: bool
+    parameters: list[torch.nn.Parameter],
+    zeros: Callable[[int, torch.dtype, torch.device], torch.Tensor],
+    *,
+    bucket_bytes: int,
+    extra: int,
+    multiple: int,
+    alone: bool,
 ) -> Layout:
     """Deals parameters, last first, to buckets of about `bucket_bytes`.
 
     Args:
         parameters: in the order of the optimizer.
+        zeros: (length, dtype, device) -> a bucket's memory.
         bucket_bytes: a bucket is closed once it holds this much.
         extra: number of rider slots.
         multiple: each bucket's length is rounded up to a multiple of this.
@@ -79,7 +87,7 @@ def lay_out(
         device = parameters[(group or order)[0]].device
         length = sum(parameters[i].numel() for i in group)
         total = length + (extra if last else 0)
-        flat = torch.zeros(-(-total // multiple) * multiple, dtype=dtype, device=device)
+        flat = zeros(-(-total // multiple) * multiple, dtype, device)
         bucket, start = Bucket(index, flat), 0
         for i in group:
             size = parameters[i].numel()

@@ -1,22 +1,17 @@
-"""From the sums over workers to the gradients that the optimizer takes: mean, unscale, clip, decide, step.
-
-A fused step reads all gradients anyhow, and divides them by a `grad_scale` on the way: the mean then costs no pass
-over memory. Gradients hold the mean once the step is made, either way.
-"""
+"""From the sums over workers to the gradients that the optimizer takes: mean, unscale, clip, decide, step."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from hvd_adam.comm.protocol import Finish, Number
 from hvd_adam.optim.buckets import Bucket, Layout
-
-_WHOLE = 2**24  # up to here float32, which grad_scale is, holds every whole number
 
 
 class Mean:
@@ -47,57 +42,43 @@ class Mean:
         self._buckets = [bucket for bucket in layout.buckets if bucket.views]
         self._parts, self._clip_norm = parts, clip_norm
         self._must_skip, self._scaler = must_skip, scaler
-        foldable = 1 < parts <= _WHOLE and scaler is None and all(p.dtype.itemsize >= 4 for p in parameters)
-        self._divisor = torch.tensor(float(parts), device=parameters[0].device) if foldable else None
-        self._left_to_step = False
-        self._norms: dict[int, Tensor] = {}  # of this step's buckets
+        self._squares: dict[int, Number] = {}  # of this step's buckets
 
-    def arrived(self, bucket: Bucket) -> None:
-        """Takes the norm of a bucket's sums, which were written just now, and lie in the processor's cache."""
-        if bucket.views and self._scaler is None:  # which changes them once more
-            self._take_norm(bucket)
+    def finish(self, bucket: Bucket) -> Finish:
+        """Makes means of a bucket's sums while they lie in the cache, and gives the sum of their squares."""
+        return partial(self._finish, bucket.gradients.numel())
 
-    def _take_norm(self, bucket: Bucket) -> None:
-        self._norms[bucket.index] = torch.linalg.vector_norm(bucket.gradients)
+    def _finish(self, length: int, part: Tensor, begin: int) -> Number:
+        means = part if begin + part.numel() <= length else part[: max(0, length - begin)]  # riders stay sums
+        if self._parts > 1:
+            means.mul_(1.0 / self._parts)
+        return _square(means) if self._scaler is None else 0.0  # which changes them once more
+
+    def arrived(self, bucket: Bucket, square: Number) -> None:
+        """Takes what `finish` gave of all of a bucket."""
+        self._squares[bucket.index] = square
 
     def take(self, present: set[int]) -> tuple[float, bool]:
         """Makes the gradients of the parameters in `present`; returns the mean's norm, and whether to skip the step."""
-        parts: float = self._parts
         if self._scaler is not None:
-            self._divide(parts)
-            parts = 1
             self._hand_over(present)
             self._scaler.unscale_(self._optimizer)
             for bucket in self._buckets:
-                self._take_norm(bucket)
-        norm = self._norm() / parts
+                self.arrived(bucket, _square(bucket.gradients))
+        norm = math.sqrt(sum(float(square) for square in self._squares.values()))
         skipped = self._must_skip and not math.isfinite(norm)
         if self._clip_norm is not None and not skipped and norm > self._clip_norm:
-            self._divide(parts * norm / self._clip_norm)
-            parts = 1
-        self._left_to_step = parts > 1 and self._step_divides()
-        if not self._left_to_step:
-            self._divide(parts)
+            for bucket in self._buckets:
+                bucket.gradients.mul_(self._clip_norm / norm)
         self._hand_over(present)
         return norm, skipped
 
     def step(self, skipped: bool) -> None:
         """The optimizer's step, unless it is to be left out; a scaler learns of it either way."""
         if not skipped:
-            with self._dividing():
-                self._optimizer.step() if self._scaler is None else self._scaler.step(self._optimizer)
+            self._optimizer.step() if self._scaler is None else self._scaler.step(self._optimizer)
         if self._scaler is not None:
             self._scaler.update()
-
-    def _norm(self) -> float:
-        """Of all sums; those that nobody has are zeros."""
-        norms = [float(self._norms[bucket.index]) for bucket in self._buckets]
-        return math.sqrt(sum(norm * norm for norm in norms))
-
-    def _divide(self, by: float) -> None:
-        if by != 1:
-            for bucket in self._buckets:
-                bucket.gradients.mul_(1.0 / by)
 
     def _hand_over(self, present: set[int]) -> None:
         """Makes the gradients the parameters' own; those that are missing everywhere stay so."""
@@ -105,19 +86,8 @@ class Mean:
             view = self._layout.bucket_of[number].views[number]
             parameter.grad = view.to(parameter.dtype) if number in present else None
 
-    def _step_divides(self) -> bool:
-        """Whether the optimizer's step can divide by the parts, and nobody looks before it does."""
-        fused = getattr(self._optimizer, "_step_supports_amp_scaling", False)
-        return self._divisor is not None and fused and not self._optimizer._optimizer_step_pre_hooks
 
-    @contextmanager
-    def _dividing(self) -> Iterator[None]:
-        if not self._left_to_step:
-            yield
-            return
-        optimizer: Any = self._optimizer
-        optimizer.grad_scale, optimizer.found_inf = self._divisor, None
-        try:
-            yield
-        finally:
-            del optimizer.grad_scale, optimizer.found_inf
+def _square(numbers: Tensor) -> Number:
+    norm = torch.linalg.vector_norm(numbers).double()
+    norm = norm.item() if numbers.device.type == "cpu" else norm
+    return norm * norm

@@ -70,20 +70,22 @@ LEAVER = """
 import sys, time, torch
 import hvd_adam
 world = hvd_adam.init({engine!r})
+memory = {memory}
 for call in range(3):
     if call == 2 and world.rank == world.size - 1:
         open({clock!r}, "w").write(str(time.time()))
         sys.exit({code})
-    world.wait(world.start_allreduce(torch.ones(10), "sum"))
+    world.wait(world.start_allreduce(memory, "sum"))
 """
+MEMORY = {"own": "torch.ones(10)", "shared": "world.zeros(10, torch.float32, torch.device('cpu'))"}
 
 
 @pytest.mark.parametrize("code", [0, 1])
-@pytest.mark.parametrize("engine", ["horovod", "mpi"])
-def test_a_rank_that_leaves_python_is_not_waited_for(engine: str, code: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("engine", "memory"), [("horovod", "own"), ("horovod", "shared"), ("mpi", "own")])
+def test_a_rank_that_leaves_python_is_not_waited_for(engine: str, memory: str, code: int, tmp_path: Path) -> None:
     """It still waits in MPI_Finalize for the others: mpirun sees nothing wrong."""
     script, clock = tmp_path / "job.py", tmp_path / "fault"
-    script.write_text(LEAVER.format(engine=engine, code=code, clock=str(clock)))
+    script.write_text(LEAVER.format(engine=engine, code=code, clock=str(clock), memory=MEMORY[memory]))
     command = [str(TREE / "launchers/mpirun"), "-n", "3", "--", sys.executable, str(script)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=90)
     assert time.time() - float(clock.read_text()) <= LIMIT, done.stderr

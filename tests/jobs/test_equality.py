@@ -49,7 +49,8 @@ def run(folder: Path, layout: Layout, *overrides: str) -> tuple[dict[str, torch.
     command = [str(TREE / "launchers" / ("local" if engine == "solo" else "mpirun")), "-n", str(ranks), "--"]
     command += [sys.executable, "-m", "hvd_adam", "train", str(TREE / "configs" / "digits-exact.yaml")]
     command += [f"engine={engine}", f"steps={STEPS}", *overrides, "--run", str(target)]
-    environment = {**os.environ, "HVD_ADAM_SUMS": engine}  # Horovod's own, also between ranks of one machine
+    sums = {} if engine == "solo" else {"HVD_ADAM_SUMS": engine}  # the engine's own, also between ranks of one machine
+    environment = {**os.environ, **sums}
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     lines = [json.loads(line) for line in (target / "trace.jsonl").read_text().splitlines()]

@@ -19,11 +19,14 @@ _WORLDS: dict[str, World] = {}
 
 
 def open_world(engine: str) -> World:
-    """One world of each engine for the whole session; "all by horovod" is what ranks on several machines have."""
+    """One world of each engine for the whole session.
+
+    "horovod" sums in shared memory, "mpi" is plain MPI, and "all by horovod" is what ranks on several machines have.
+    """
     if engine not in _WORLDS:
         with pytest.MonkeyPatch.context() as patch:
-            if engine == "all by horovod":
-                patch.setenv("HVD_ADAM_SUMS", "horovod")
+            if engine != "horovod":
+                patch.setenv("HVD_ADAM_SUMS", "mpi" if engine == "mpi" else "horovod")
             _WORLDS[engine] = init("mpi" if engine == "mpi" else "horovod")
     return _WORLDS[engine]
 

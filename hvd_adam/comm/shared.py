@@ -1,0 +1,201 @@
+"""Sums between ranks of one machine, in memory that all of them see.
+
+Every rank holds its own tensor of a sum, and sums one part of it over all ranks: it reads that part of everybody's,
+and writes the sum back to everybody's. Each number is read and written once a rank, which MPI, that must not touch
+another rank's tensor, cannot do. Nobody waits to start: parts are summed by and by, as soon as all ranks have started.
+
+The memory is a file without a name, which other ranks open by its owner's /proc: it is in nobody's way, has no size
+to exceed but the machine's, and is gone with the last rank, however that ends.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import platform
+import secrets
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from hvd_adam.comm.protocol import Finish
+
+_HEAD = 4096  # bytes before the numbers: a token, two counters, and what `finish` gave
+_TOKEN, _STARTED, _DONE, _GIVEN = 0, 8, 16, 24  # places of words of 8 bytes in the head: a cache line each
+_LINE = 64  # bytes of a cache line: where parts begin
+_CACHED = 1 << 19  # bytes that are summed and written back before the next: they stay in a core's own cache
+
+
+@dataclass(eq=False)
+class Shared:
+    """One tensor of every rank, in the same order of elements.
+
+    Attributes:
+        rank: this one's number.
+        heads: of all ranks; each holds that rank's counters.
+        given: of all ranks, what `finish` gave on the parts that they summed.
+        pieces: this rank's part of all tensors, in pieces; of each where it begins, this rank's own, and the others'.
+        round: how many sums have been started in it.
+        summed: how many of them this rank has done its part of.
+        finish: of the last one.
+    """
+
+    rank: int
+    heads: list[memoryview[int]]
+    given: list[memoryview[float]]
+    pieces: list[tuple[int, torch.Tensor, list[torch.Tensor]]]
+    round: int = 0
+    summed: int = 0
+    finish: Finish | None = None
+
+    def all_at(self, place: int) -> bool:
+        """Whether that counter of all ranks has come to the last sum."""
+        return all(head[place] >= self.round for head in self.heads)
+
+    def add(self) -> None:
+        """This rank's part: the sum over all ranks, written to all ranks' tensors."""
+        given = 0.0
+        for begin, own, others in self.pieces:
+            for other in others:
+                own.add_(other)
+            if self.finish:
+                given += float(self.finish(own, begin))
+            for other in others:
+                other.copy_(own)
+        self.summed = self.round
+        self.given[self.rank][_GIVEN] = given
+        self.heads[self.rank][_DONE] = self.round
+
+
+class SharedSums:
+    """Sums over ranks of one machine; every method but `started` and `holds` is a collective call.
+
+    Args:
+        gather: everybody's value, by rank.
+        rank: this rank's number.
+        call: around every wait.
+    """
+
+    def __init__(
+        self, gather: Callable[[Any], list[Any]], rank: int, call: Callable[[], AbstractContextManager[None]]
+    ) -> None:
+        self._gather, self._rank, self._call = gather, rank, call
+        self._tensors = WeakTensorKeyDictionary()  # -> Shared
+        self._open: list[Shared] = []  # sums under way, in the order of their start
+
+    def zeros(self, length: int, dtype: torch.dtype) -> torch.Tensor | None:
+        """A one-dimensional tensor of zeros whose sums are made here; None where this machine does not share memory."""
+        size = _HEAD + length * dtype.itemsize
+        memory = _Memory(size)
+        where = self._gather(memory.address)
+        others = [memory.of_another(one) for one in where[self._rank + 1 :] + where[: self._rank]]
+        seen = all(self._gather(memory.mapped is not None and None not in others))
+        memory.close()
+        if not seen:
+            return None
+        maps: list[Any] = [memory.mapped, *others]  # this rank's first
+        tensors = [torch.frombuffer(one, dtype=dtype, count=length, offset=_HEAD) for one in maps]
+        pieces = [
+            (place.start, tensors[0][place], [tensor[place] for tensor in tensors[1:]])
+            for place in _places(length, dtype.itemsize, self._rank, len(maps))
+        ]
+        by_rank = maps[len(maps) - self._rank :] + maps[: len(maps) - self._rank]
+        heads = [memoryview(one)[:_HEAD] for one in by_rank]
+        mine = torch.frombuffer(maps[0], dtype=dtype, count=length, offset=_HEAD)  # no piece keeps it alive
+        self._tensors[mine] = Shared(
+            self._rank, [head.cast("q") for head in heads], [head.cast("d") for head in heads], pieces
+        )
+        return mine
+
+    def holds(self, tensor: torch.Tensor) -> bool:
+        """Whether it came from `zeros`, whole."""
+        return tensor in self._tensors
+
+    def start(self, tensor: torch.Tensor, finish: Finish | None) -> Shared:
+        """Starts the sum of a tensor that `zeros` gave; see `World.start_allreduce`.
+
+        Nothing is summed yet: numbers that were written just now come slowly out of another core's cache.
+        """
+        shared: Shared = self._tensors[tensor]
+        shared.round += 1
+        shared.finish = finish
+        shared.heads[self._rank][_STARTED] = shared.round
+        self._open.append(shared)
+        return shared
+
+    def wait(self, shared: Shared) -> float:
+        """Returns when the sum stands in this rank's tensor, and no other rank needs that: what `finish` gave."""
+        with self._call():
+            while not (shared.summed == shared.round and shared.all_at(_DONE)):
+                if not self._advance():
+                    os.sched_yield()
+        return sum(given[_GIVEN] for given in shared.given)
+
+    def _advance(self) -> bool:
+        """Does this rank's part of the first sum that all have started; whether there was one."""
+        for place, shared in enumerate(self._open):
+            if shared.all_at(_STARTED):
+                shared.add()
+                del self._open[place]
+                return True
+        return False
+
+
+def shares_memory() -> bool:
+    """Whether this system has such files, and promises that what is written first is seen first."""
+    return sys.platform == "linux" and platform.machine() in ("x86_64", "AMD64") and hasattr(os, "memfd_create")
+
+
+class _Memory:
+    """This rank's memory, and how others find it; `mapped` is None where the system has none to give."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._file: int | None = None
+        self.mapped: mmap.mmap | None = None
+        self.address: tuple[int, int, int] | None = None
+        try:
+            self._file = os.memfd_create("hvd_adam")
+            os.ftruncate(self._file, size)
+            self.mapped = mmap.mmap(self._file, size)
+        except OSError:  # a limit on files or on addresses: MPI makes the sums
+            return
+        token = secrets.randbits(62)
+        memoryview(self.mapped)[:_HEAD].cast("q")[_TOKEN] = token
+        self.address = (os.getpid(), self._file, token)
+
+    def of_another(self, address: tuple[int, int, int] | None) -> mmap.mmap | None:
+        """Another rank's memory of the same size; None where it cannot be seen from here."""
+        if address is None:
+            return None
+        process, file, token = address
+        try:
+            opened = os.open(f"/proc/{process}/fd/{file}", os.O_RDWR)
+        except OSError:  # another container's, or another user's
+            return None
+        try:
+            mapped = mmap.mmap(opened, self._size)
+        except (OSError, ValueError):  # ValueError: it is another file, and smaller
+            return None
+        finally:
+            os.close(opened)
+        return mapped if memoryview(mapped)[:_HEAD].cast("q")[_TOKEN] == token else None
+
+    def close(self) -> None:
+        """Nobody opens it any more; what is mapped stays."""
+        if self._file is not None:
+            os.close(self._file)
+
+
+def _places(length: int, itemsize: int, rank: int, size: int) -> Iterator[slice]:
+    """The elements that a rank sums, a piece at a time: parts of about equal length that begin at cache lines."""
+    line, piece = _LINE // itemsize, _CACHED // itemsize
+    each = -(-length // (size * line)) * line
+    end = min((rank + 1) * each, length)
+    for begin in range(rank * each, end, piece):
+        yield slice(begin, min(begin + piece, end))

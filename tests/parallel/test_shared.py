@@ -1,0 +1,114 @@
+"""Sums in memory that the ranks of a machine share, against what can be worked out by hand."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import pytest
+import torch
+from conftest import open_world
+from torch import nn
+
+from hvd_adam import DistributedOptimizer, GenericAdam
+from hvd_adam.comm import World, shared
+from hvd_adam.errors import RunError
+
+CPU = torch.device("cpu")
+LENGTHS = [1, 15, 16, 17, 1000, 3 * (shared._CACHED // 4) + 5]
+
+
+def sharing() -> World:
+    return open_world("horovod")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("length", LENGTHS)
+def test_every_rank_gets_the_sum_of_all_numbers(length: int, dtype: torch.dtype) -> None:
+    world = sharing()
+    tensor = world.zeros(length, dtype, CPU)
+    assert world.size == 1 or world._shared.holds(tensor)
+    for round in range(3):
+        tensor.copy_(torch.arange(length) * (world.rank + 1) + round)
+        world.wait(world.start_allreduce(tensor, "sum"))
+        ranks = world.size
+        assert torch.equal(tensor, (torch.arange(length) * sum(range(1, ranks + 1)) + ranks * round).to(dtype))
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_each_number_is_finished_once_in_its_place_and_all_hear_the_total(world: World, length: int) -> None:
+    tensor = world.zeros(length, torch.float64, CPU)
+    tensor.fill_(1.0)
+
+    def finish(part: torch.Tensor, begin: int) -> float:
+        part.mul_(10).add_(torch.arange(begin, begin + part.numel()))
+        return float(part.sum())
+
+    total = world.wait(world.start_allreduce(tensor, "finished", finish))
+    expected = 10.0 * world.size + torch.arange(length, dtype=torch.float64)
+    assert torch.equal(tensor, expected)
+    assert total == pytest.approx(float(expected.sum()), rel=1e-14)
+    assert len(set(world.allgather_bytes(repr(total).encode()))) == 1
+
+
+def test_ranks_that_come_at_different_times_never_see_a_sum_of_another_round() -> None:
+    world, pause = sharing(), random.Random(sharing().rank)
+    tensors = [world.zeros(length, torch.float64, CPU) for length in (40, 3000, 7)]
+    ranks = sum(range(1, world.size + 1))
+    for round in range(300):
+        handles = []
+        for place, tensor in enumerate(tensors):
+            if pause.random() < 0.05:
+                time.sleep(0.002)
+            tensor.fill_((round + place) * (world.rank + 1))
+            handles.append(world.start_allreduce(tensor, f"round {place}"))
+        for place, (tensor, handle) in enumerate(zip(tensors, handles, strict=True)):
+            world.wait(handle)
+            if pause.random() < 0.05:
+                time.sleep(0.002)
+            assert torch.equal(tensor, torch.full_like(tensor, (round + place) * ranks))
+
+
+def test_where_a_rank_cannot_see_the_others_memory_mpi_makes_the_sums(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = sharing()
+    if world.rank == world.size - 1:
+        monkeypatch.setattr(shared._Memory, "of_another", lambda memory, address: None)
+    tensor = world.zeros(100, torch.float32, CPU)
+    assert world.size == 1 or not world._shared.holds(tensor)
+    tensor.fill_(world.rank + 1)
+    world.wait(world.start_allreduce(tensor, "unseen"))
+    assert torch.equal(tensor, torch.full((100,), float(sum(range(1, world.size + 1)))))
+
+
+def test_memory_of_the_same_number_in_another_process_is_not_taken_for_it() -> None:
+    mine = shared._Memory(5000)
+    assert mine.address is not None
+    process, file, token = mine.address
+    assert mine.of_another(mine.address) is not None
+    assert mine.of_another((process, file, token + 1)) is None
+    mine.close()
+    assert mine.of_another(mine.address) is None
+
+
+def test_optimizers_that_are_gone_leave_no_memory_behind() -> None:
+    world = sharing()
+
+    def maps() -> int:
+        with open("/proc/self/maps") as lines:
+            return sum("hvd_adam" in line and "memfd" in line for line in lines)
+
+    before = maps()
+    tensor = world.zeros(10_000, torch.float32, CPU)
+    world.wait(world.start_allreduce(tensor, "gone"))
+    assert maps() == before + (world.size if world.size > 1 else 0)
+    del tensor
+    assert maps() == before
+
+
+def test_ranks_with_different_models_are_refused_by_name(world: World) -> None:
+    if world.size == 1:
+        pytest.skip("one rank has one model")
+    model = nn.Linear(4, 3 if world.rank == world.size - 1 else 2)
+    odd = f"the model is .* numbers, shapes .* on rank {world.size - 1}, and .* elsewhere"
+    with pytest.raises(RunError, match=odd):
+        DistributedOptimizer(GenericAdam(model.parameters()), world)
