@@ -19,6 +19,16 @@ def device_for(local_rank: int, carried: bool = True) -> torch.device:
     return torch.device("cuda", local_rank % torch.cuda.device_count())
 
 
+def set_seed(device: torch.device, value: int) -> None:
+    """Sets the random states of the CPU and of that device.
+
+    torch.manual_seed writes down who called it, for each kind of device that is not there: longer than a small step.
+    """
+    torch.default_generator.manual_seed(value)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(value)
+
+
 def settle(device: torch.device) -> None:
     """Returns when the device has done what it was given: a clock that is read now tells the truth."""
     if device.type == "cuda":

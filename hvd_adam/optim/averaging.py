@@ -20,6 +20,7 @@ from typing import Any, Callable, Iterator
 import torch
 from torch import Tensor
 
+from hvd_adam.comm.placement import set_seed
 from hvd_adam.comm.protocol import World
 from hvd_adam.optim.agreement import agree_on_shapes, refuse_drift, share_from_root
 from hvd_adam.optim.buckets import LOSS, PRESENCE, SAMPLES, SQUARES, STOP, Bucket, lay_out
@@ -126,8 +127,7 @@ class DistributedOptimizer:
         self._sums = SubtreeSums(self.worker_count, self.workers_here.start, self.workers_here.stop)
         share_from_root(world, [*self._parameters, *(model.buffers() if model is not None else [])])
         self._worker: int | None = None
-        self._loss = torch.zeros(())
-        self._samples = 0
+        self._loss, self._samples = torch.zeros(()), 0
         self._number = {id(parameter): i for i, parameter in enumerate(self._parameters)}
         for parameter in self._parameters:
             parameter.register_post_accumulate_grad_hook(self._gradient_came)
@@ -182,7 +182,7 @@ class DistributedOptimizer:
                 self._close_worker(last=False)
             self._worker = worker
             self._buffers.rewind()
-            torch.manual_seed(seed_for("worker", self.seed, step, worker))
+            set_seed(self.world.device, seed_for("worker", self.seed, step, worker))
             yield worker
 
     def add(self, loss: Tensor, samples: int) -> None:

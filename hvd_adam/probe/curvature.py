@@ -15,6 +15,7 @@ from scipy.linalg import eigvalsh_tridiagonal
 from torch import Tensor
 
 from hvd_adam.comm import World
+from hvd_adam.comm.placement import set_seed
 from hvd_adam.config import RunConfig
 from hvd_adam.optim.averaging import DistributedOptimizer
 from hvd_adam.probe.findings import Curvature
@@ -98,7 +99,7 @@ class CurvatureMeter:
         passes = self._ahead * self._config.workers * self._config.accumulation
         for worker in self._optimizer.workers_here:
             for t in range(step + 1, step + 1 + self._ahead):
-                torch.manual_seed(seed_for("curvature", self._config.seed, t, worker))
+                set_seed(self._world.device, seed_for("curvature", self._config.seed, t, worker))
                 for batch in batches(self._config, self._world, self._parts, t, worker):
                     total[:-1] += self._of_batch(batch, vector) / passes
         self._world.wait(self._world.start_allreduce(total, "hvd_adam.curvature"))

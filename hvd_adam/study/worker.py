@@ -3,8 +3,9 @@
     python -m hvd_adam.study.worker FOLDER [ENGINE]          alone, or as ranks under any launcher
 
 Rank 0 reads orders from standard input, a JSON object a line: {"config": ..., "run": DIR}; all ranks make the
-run; rank 0 answers with a line that begins with `MARK`. When its input ends, all ranks end at once: whoever
-gave the orders is gone. FOLDER is the study's, so that a list of processes says what it works for.
+run; rank 0 answers with a line that begins with `MARK`. When its input ends, all ranks end at once, also in the
+middle of a run: whoever gave the orders is gone, or wants no more. FOLDER is the study's, so that a list of
+processes says what it works for.
 """
 
 from __future__ import annotations
@@ -42,15 +43,21 @@ def _work(orders: queue.Queue[bytes], world: Any) -> None:
 
     while True:
         order = from_root(world, lambda: json.loads(orders.get()))
+        if order is None:
+            world.close()
+            return
         answer = _obey(order, world)
         if world.rank == 0:
             _answer(answer)
+            orders.task_done()
 
 
 def _read(orders: queue.Queue[bytes]) -> None:
     for line in sys.stdin.buffer:
         orders.put(line)
-    os._exit(0)
+    if orders.unfinished_tasks:
+        os._exit(0)  # and the launcher ends the other ranks, which takes it a second
+    orders.put(b"null")
 
 
 def _obey(order: dict[str, Any], world: Any) -> dict[str, Any]:

@@ -65,6 +65,7 @@ class Classifier:
     def hold(self, train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]) -> None:
         """Keeps the two sets, and learns their sizes."""
         self._train, self._test = train, test
+        self._mean, self._std = (torch.tensor(value).view(1, -1, 1, 1) for value in (self.mean, self.std))
         self.train_size, self.test_size = len(train[1]), len(test[1])
 
     def batch(self, indices: np.ndarray, generator: torch.Generator, train: bool) -> tuple[Tensor, ...]:
@@ -73,8 +74,7 @@ class Classifier:
         raw = torch.from_numpy(images[indices])
         if train:
             raw = self.augmented(raw, generator)
-        mean, std = (torch.tensor(value).view(1, -1, 1, 1) for value in (self.mean, self.std))
-        return (raw - mean) / std, torch.from_numpy(labels[indices])
+        return (raw - self._mean) / self._std, torch.from_numpy(labels[indices])
 
     def augmented(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """The raw training images as they are; a subclass may change them, drawing from `generator`."""

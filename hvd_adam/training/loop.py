@@ -129,6 +129,7 @@ class _Trainer:
         if saved:
             self.optimizer.load_averaging_state(saved["averaging"])
         self.start = self.result.step
+        self.reached = self._reached_all()
         self.due = bool(saved and saved.get("evaluation_due"))  # the evaluation of this step is still to be made
         self.trace = self._open_trace()
         self.writer = None if world.rank else CheckpointWriter(path / "checkpoints", config, self.trace.sync)
@@ -157,7 +158,7 @@ class _Trainer:
 
     def _steps(self, evaluations: set[int]) -> None:
         for step in range(self.start + 1, self.steps + 1):
-            if self._reached_all():
+            if self.reached:
                 return
             self.heart.step = step
             self.heart.alive()
@@ -169,7 +170,7 @@ class _Trainer:
             self._record(step, spent, outcome, rates)
             if step in evaluations:
                 self._evaluate(step, outcome.loss, hurry=outcome.stop_asked and self.config.max_seconds is None)
-            ends = outcome.stop_asked or self.due or step == self.steps or self._reached_all()
+            ends = outcome.stop_asked or self.due or step == self.steps or self.reached
             if ends or self._is_due(step):
                 self._save(step, last=ends)
             if ends:
@@ -187,7 +188,7 @@ class _Trainer:
     def _ending(self) -> tuple[str, str]:
         if self.due:
             return "stopped", "signal"
-        if self._reached_all():
+        if self.reached:
             return "done", "target"
         if self.result.step == self.steps:
             return "done", "steps"
@@ -269,7 +270,7 @@ class _Trainer:
             measures["mean_gradient_norm"] = running_mean([(t, found["gradient_norm"]) for t, found in evaluations])
         if not set(measures) >= {target.measure for target in self.config.until}:
             raise self._unknown_measure(measures)
-        self.result.measures = measures
+        self.result.measures, self.reached = measures, self._reached_all()
         seconds = round(time.perf_counter() - started, 6)
         self.trace.write("eval", step=step, samples=self.result.samples, seconds=seconds, **measures)
         if self.say:
