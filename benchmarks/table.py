@@ -29,7 +29,7 @@ PEERS = "hvd_adam-exact,hvd_adam-mpi,hvd_adam-horovod,parts,horovod,horovod-fuse
 SIZES = "--parameters lenet --parameters resnet18 --parameters transformer --parameters 1e8 --parameters 1000x10"
 COMMANDS = {  # in the order of what a user asks first; (full, check)
     "optimizer": (f"{SIZES} --rounds 15", f"{SIZES} --rounds 7"),
-    "step": (f"--peers {PEERS} --rounds 9 --turn 0.6", "--peers parts,horovod,ddp-fused --rounds 5 --turn 0.3"),
+    "step": (f"--peers {PEERS} --rounds 5 --turn 0.5 --fresh", "--peers parts,ddp-fused --rounds 5 --turn 0.3 --fresh"),
     "allreduce": ("--largest 512M --rounds 5", "--largest 64M --rounds 5"),
     "start": ("--rounds 7", "--rounds 5"),
     "scale": ("--rounds 5", "--model lenet --parameters 1e6 --parameters 1e7 --rounds 5"),

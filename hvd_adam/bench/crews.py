@@ -120,6 +120,8 @@ class Crews:
     def close(self) -> None:
         """Ends all jobs."""
         for crew in self._crews.values():
+            crew.hang_up()
+        for crew in self._crews.values():
             crew.end()
         self._crews = {}
         self._listener.close()
@@ -226,10 +228,13 @@ class _Crew:
     def freeze(self) -> None:
         self._signal(signal.SIGSTOP)
 
-    def end(self) -> None:
+    def hang_up(self) -> None:
         self._signal(signal.SIGCONT)
         for station in self.stations:
             station.close()
+
+    def end(self) -> None:
+        self.hang_up()
         try:
             self.process.wait(5)
         except subprocess.TimeoutExpired:

@@ -117,9 +117,16 @@ def _step(kept: Kept) -> Iterator[Figure]:
             continue
         for peer, (what, alike, installed) in _PEERS.items():
             theirs, plain = times.get((peer, LAUNCHER)), times.get((peer, INSTALLED))
-            if theirs and plain:
-                pair = ratio(ours, theirs), alike.get(name), ratio(ours, plain), installed.get(name)
-                yield Figure(f"training step / {what}", name, *pair)
+            if theirs:
+                as_installed = ratio(ours, plain) if plain else None
+                yield Figure(
+                    f"training step / {what}",
+                    name,
+                    ratio(ours, theirs),
+                    alike.get(name),
+                    as_installed,
+                    installed.get(name),
+                )
         if exact := times.get((EXACT, LAUNCHER)):
             yield Figure("exact mode / default mode", name, ratio(exact, ours), 1.5)
 

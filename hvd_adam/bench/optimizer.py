@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -55,7 +56,9 @@ class Timings:
 
 
 def measure(name: str, rounds: int, threads: int, dtype: str = "float32", seed: int = 0) -> Timings:
-    """Times the optimizers on parameters of one name; two rounds before the first are not counted.
+    """Times the optimizers on parameters of one name, each on memory of its own, which is taken anew for every round.
+
+    Where memory falls makes a step faster or slower by a tenth: an interval has to cover that, too.
 
     Raises:
         ConfigError: an unknown name.
@@ -63,16 +66,17 @@ def measure(name: str, rounds: int, threads: int, dtype: str = "float32", seed: 
     sizes = shapes_of(name)
     torch.set_num_threads(threads)
     found = Timings(name, dtype, threads, {peer: [] for peer in PEERS})
-    optimizers = {peer: _make(build, sizes, DTYPES[dtype]) for peer, build in PEERS.items()}
-    once = max(_seconds(optimizer, 1) for optimizer in optimizers.values() for _ in range(2))
-    repeats = max(1, round(TURN / once))
-    order, generator = list(optimizers), random.Random(seed)
-    for number in range(rounds + 2):
+    order, generator = list(PEERS), random.Random(seed)
+    for _ in range(rounds):
+        generator.shuffle(order)
+        optimizers = {peer: _make(PEERS[peer], sizes, DTYPES[dtype]) for peer in order}
+        once = max(_seconds(optimizer, 1) for optimizer in optimizers.values() for _ in range(2))
+        repeats = max(1, round(TURN / once))
         generator.shuffle(order)
         for peer in order:
-            seconds = _seconds(optimizers[peer], repeats)
-            if number >= 2:
-                found.seconds[peer].append(seconds)
+            found.seconds[peer].append(_seconds(optimizers[peer], repeats))
+        del optimizers
+        gc.collect()
     return found
 
 

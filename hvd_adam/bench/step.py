@@ -14,6 +14,7 @@ from hvd_adam.bench.surroundings import IMPORTS, free_memory, lacking
 from hvd_adam.bench.workloads import DTYPES, numbers, workload
 
 TURN = 1.0  # seconds of a turn, about
+_ALIKE = (BARE, *(name for name in PEERS if name.startswith(f"{OURS}-")))  # timed in the launchers' environment alone
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ def compare(
     kept: Callable[[Comparison], None] = lambda _: None,
     dtype: str = "float32",
     turn: float = TURN,
+    fresh: bool = False,
 ) -> Comparison:
     """Times one training step of a model.
 
@@ -92,6 +94,8 @@ def compare(
         kept: gets the comparison after every round, so that an interrupted one is not lost.
         dtype: precision of model and batch; peers that cannot average it are left out, and said.
         turn: seconds of a turn, about.
+        fresh: starts all jobs anew for every round. Where memory falls differs from start to start, and a step with
+            it: rounds of one start are alike, and their interval is too narrow.
 
     Raises:
         ConfigError: an unknown name.
@@ -113,25 +117,30 @@ def compare(
         order = {"build": "step", "peer": name, "model": model, "samples": samples or load.samples, "dtype": dtype}
         jobs.append(Job(job_name(name, surroundings), ranks, order, PEERS[name].environ, surroundings == INSTALLED))
         what.append((name, surroundings))
-    said(f"{model}: {len(jobs)} jobs of {ranks} ranks start, one after the other")
-    with Crews(jobs, needed=[job_name(OURS, LAUNCHER)]) as crews:
-        for name, why in crews.failed.items():
-            found.left_out[name] = f"it does not start: {why}"
-            said(f"{name}: left out, {why}")
-        found.steps = crews.calibrate(turn, 300)
-        found.rows = [Row(n, s, [], 0) for n, s in what if job_name(n, s) not in crews.failed]
-        for number, seconds in enumerate(crews.rounds(rounds, found.steps), 1):
-            memory = crews.memory
-            found.rows = [row.after(seconds[row.name], memory[row.name]) for row in found.rows]
-            kept(found)
-            said(f"{model}: round {number} of {rounds}, {found.steps} steps a turn")
+    found.rows = [Row(name, surroundings, [], 0) for name, surroundings in what]
+    needed = [job_name(OURS, LAUNCHER)]
+    for start in range(rounds if fresh else 1):
+        said(f"{model}: {len(jobs)} jobs of {ranks} ranks start, one after the other")
+        with Crews(jobs, start, needed) as crews:
+            for name, why in crews.failed.items():
+                found.left_out[name] = f"it does not start: {why}"
+                said(f"{name}: left out, {why}")
+            jobs = [job for job in jobs if job.name not in crews.failed]
+            found.rows = [row for row in found.rows if row.name not in crews.failed]
+            needed = [job.name for job in jobs]  # what has started once has to start again
+            found.steps = crews.calibrate(turn, 300)
+            for seconds in crews.rounds(1 if fresh else rounds, found.steps):
+                memory = crews.memory
+                found.rows = [row.after(seconds[row.name], memory[row.name]) for row in found.rows]
+                kept(found)
+                said(f"{model}: round {len(found.rows[0].seconds)} of {rounds}, {found.steps} steps a turn")
     return found
 
 
 def _rows(peers: Sequence[str]) -> list[tuple[str, str]]:
     """Peers and surroundings, in the order in which they get room: ours first."""
     names = list(dict.fromkeys([OURS, *peers]))
-    return [(n, s) for n in names for s in ((LAUNCHER,) if n == BARE else (LAUNCHER, INSTALLED))]
+    return [(n, s) for n in names for s in ((LAUNCHER,) if n in _ALIKE else (LAUNCHER, INSTALLED))]
 
 
 def held(model: str, itemsize: int) -> int:

@@ -28,10 +28,13 @@ def bench() -> None:
 @click.option("--samples", type=click.IntRange(1), help="Batch of a rank; the model's own by default.")
 @_DTYPE
 @click.option("--turn", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="Seconds, about.")
+@click.option(
+    "--fresh", is_flag=True, help="Start all jobs anew each round: slower, and the interval covers that, too."
+)
 @outputs("step", 9)
 def step(
-    models: tuple[str, ...], peers: str | None, ranks: int, samples: int | None, dtype: str, turn: float, rounds: int,
-    out: Path, as_json: bool, plot: Path | None,
+    models: tuple[str, ...], peers: str | None, ranks: int, samples: int | None, dtype: str, turn: float, fresh: bool,
+    rounds: int, out: Path, as_json: bool, plot: Path | None,
 ) -> None:  # fmt: skip
     """A training step beside stock Horovod, DDP and bare compute, as installed and as the launchers start it."""
     from hvd_adam.bench import step as bench_step
@@ -56,9 +59,16 @@ def step(
 
     with keeping(out):
         for model in chosen:
-            done.append(bench_step.compare(model, ranks, names, rounds, samples, tell, keep, dtype, turn))
+            done.append(bench_step.compare(model, ranks, names, rounds, samples, tell, keep, dtype, turn, fresh))
     tables = [bench_step.table(one) for one in done]
-    finish(out, as_json, plot, *tables, *warnings, f"n = {rounds} rounds {_MEDIANS} of the ratios.")
+    finish(
+        out,
+        as_json,
+        plot,
+        *tables,
+        *warnings,
+        f"n = {rounds} {'starts' if fresh else 'rounds'} {_MEDIANS} of the ratios.",
+    )
 
 
 @bench.command()

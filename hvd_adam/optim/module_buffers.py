@@ -17,17 +17,19 @@ class ModuleBuffers:
         buffers = list(model.buffers()) if model is not None else []
         self._floating = [b for b in buffers if b.is_floating_point()]
         self._counters = [b for b in buffers if not b.is_floating_point()]
+        self._all = [*self._floating, *self._counters]
+        self._old = [b.clone() for b in self._all]
         self.size = sum(b.numel() for b in self._floating)
-        self.keep()
 
     def keep(self) -> None:
         """Remembers the values that each worker of the coming step starts from."""
-        self._old = [b.clone() for b in (*self._floating, *self._counters)]
+        if self._all:
+            torch._foreach_copy_(self._old, self._all)
 
     def rewind(self) -> None:
         """Back to the step's old values, for the next worker."""
-        for buffer, old in zip((*self._floating, *self._counters), self._old, strict=True):
-            buffer.copy_(old)
+        if self._all:
+            torch._foreach_copy_(self._all, self._old)
 
     def write(self, riders: Tensor) -> None:
         """Puts this worker's floating buffers among its riders."""
@@ -36,10 +38,11 @@ class ModuleBuffers:
 
     def take_mean(self, riders: Tensor, workers: int, passes: int) -> None:
         """Takes the mean over workers from the summed riders; counters, which `passes` have advanced, advance once."""
-        start = 0
-        for buffer in self._floating:
-            buffer.copy_((riders[start : start + buffer.numel()] / workers).view(buffer.shape))
-            start += buffer.numel()
+        if self._floating:
+            means = (riders / workers).split([b.numel() for b in self._floating])
+            torch._foreach_copy_(
+                self._floating, [mean.view(b.shape) for mean, b in zip(means, self._floating, strict=True)]
+            )
         if passes > 1:
             for counter, old in zip(self._counters, self._old[len(self._floating) :], strict=True):
                 if counter.dtype != torch.bool:

@@ -218,7 +218,7 @@ class NoJobs:
     started: list[str] = []
     failing: dict[str, str] = {}
 
-    def __init__(self, jobs, needed=None) -> None:
+    def __init__(self, jobs, seed=0, needed=None) -> None:
         self.failed = {job.name: self.failing[job.name] for job in jobs if job.name in self.failing}
         self.names = NoJobs.started = [job.name for job in jobs if job.name not in self.failed]
         self.memory = dict.fromkeys(self.names, 1)
@@ -254,6 +254,27 @@ def test_a_peer_that_does_not_start_is_left_out_and_said(monkeypatch: pytest.Mon
     found = compare("lenet", 1, ["ddp"], 2)
     assert found.left_out == {"ddp (as installed)": "it does not start: no port"}
     assert [row.name for row in found.rows] == ["hvd_adam (launcher's)", "hvd_adam (as installed)", "ddp (launcher's)"]
+
+
+def test_jobs_that_start_anew_for_every_round_are_asked_for_those_that_started_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    starts: list[tuple[int, list[str] | None]] = []
+
+    class Starts(NoJobs):
+        def __init__(self, jobs, seed=0, needed=None) -> None:
+            starts.append((seed, needed))
+            super().__init__(jobs)
+
+        def rounds(self, count: int, *_: object):
+            yield dict.fromkeys(self.names, float(len(starts)))
+
+    monkeypatch.setattr("hvd_adam.bench.step.Crews", Starts)
+    monkeypatch.setattr(NoJobs, "failing", {"ddp (as installed)": "no port"})
+    found = compare("lenet", 1, ["ddp"], 3, fresh=True)
+    names = ["hvd_adam (launcher's)", "hvd_adam (as installed)", "ddp (launcher's)"]
+    assert starts == [(0, names[:1]), (1, names), (2, names)]
+    assert {row.name: row.seconds for row in found.rows} == {name: [1.0, 2.0, 3.0] for name in names}
 
 
 def test_the_fastest_raw_algorithm_by_size() -> None:
