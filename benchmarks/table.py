@@ -20,10 +20,10 @@ import time
 from pathlib import Path
 
 from hvd_adam.bench.allreduce import Exchange, lines
-from hvd_adam.bench.figures import READERS, figures, table, worse
+from hvd_adam.bench.figures import READERS, figures, headlines, table, worse
 
 TREE = Path(__file__).resolve().parents[1]
-RECORDED, PAGE = TREE / "benchmarks" / "recorded", TREE / "docs" / "performance.md"
+RECORDED, PAGE, README = TREE / "benchmarks" / "recorded", TREE / "docs" / "performance.md", TREE / "README.md"
 BEGIN, END = "<!-- made by benchmarks/table.py -->", "<!-- end -->"
 PEERS = "hvd_adam-exact,hvd_adam-mpi,hvd_adam-horovod,parts,horovod,horovod-fused,horovod-tuned,ddp-fused"
 SIZES = "--parameters lenet --parameters resnet18 --parameters transformer --parameters 1e8 --parameters 1000x10"
@@ -55,7 +55,7 @@ def measure(kind: str, arguments: str, folder: Path) -> bool:
 
 
 def write_page() -> None:
-    """Puts the table between its markers in docs/performance.md."""
+    """Puts the tables between their markers in docs/performance.md and README.md."""
     parts = []
     for kind in READERS:
         file = RECORDED / f"{kind}.json"
@@ -65,9 +65,14 @@ def write_page() -> None:
             parts.append(f"* `{kept.get('command', f'hvd-adam bench {kind}')}`: {kept['host_cores']} cores, "
                          f"{kept['processor']}, {versions}")  # fmt: skip
     parts += [f"* {line}" for line in details()]
-    made = f"{BEGIN}\n\n{table(figures(RECORDED))}\n\n" + "\n".join(parts) + f"\n\n{END}"
-    text = PAGE.read_text()
-    PAGE.write_text(text[: text.index(BEGIN)] + made + text[text.index(END) + len(END) :])
+    found = figures(RECORDED)
+    _put(PAGE, f"{table(found)}\n\n" + "\n".join(parts))
+    _put(README, headlines(found))
+
+
+def _put(page: Path, made: str) -> None:
+    text = page.read_text()
+    page.write_text(f"{text[: text.index(BEGIN)]}{BEGIN}\n\n{made}\n\n{text[text.index(END) :]}")
 
 
 def details() -> list[str]:

@@ -14,7 +14,7 @@ from hvd_adam.errors import ConfigError
 TURN = 0.3  # seconds of a turn, about
 PIECE = 4 << 20  # bytes: the default size of a bucket
 SUMS = ("shared", "mpi", "horovod")  # who makes ours, as HVD_ADAM_SUMS says
-OURS = tuple(f"{way}{how}" for how in ("", " in pieces") for way in SUMS)
+OURS = ("shared", "horovod", *(f"{way} in pieces" for way in SUMS))  # plain MPI, whole, is raw
 _ALGORITHMS = {"recursive doubling": 3, "ring": 4, "segmented ring": 5, "Rabenseifner": 6}  # of Open MPI's tuned
 RAW = tuple(f"raw {name}" for name in ("default", *_ALGORITHMS))
 SMALLEST, LARGEST = 1 << 10, 512 << 20

@@ -216,6 +216,32 @@ def table(found: Sequence[Figure]) -> str:
     return "\n".join(lines)
 
 
+# what a user asks first: in words, the figure, and whether the peer is as it is installed
+_HEADLINES = (
+    ("a training step / stock Horovod with torch's Adam, as installed",
+     "training step / stock Horovod + default Adam", True),
+    ("a training step / DDP over gloo with fused Adam, as installed",
+     "training step / DDP over gloo + fused Adam", True),
+    ("a training step / forward, backward, raw exchange and fused Adam, one after the other",
+     "training step / (bare + raw exchange + fused step)", False),
+    ("the optimizer's step / torch's fused Adam", "GenericAdam's step / torch's fused Adam", False),
+    ("from the launch of 2 ranks to their first step / `import torch`", "launch to first step / import torch", False),
+    ("runs an hour of a study / each run launched by itself", "runs an hour / launching each run", False),
+)  # fmt: skip
+
+
+def headlines(found: Sequence[Figure]) -> str:
+    """Markdown: the six figures that a user asks for first, those that were measured."""
+    lines = ["| figure | of | median (95 % interval) | n |", "|---|---|---|---|"]
+    for words, what, as_installed in _HEADLINES:
+        for one in (one for one in found if one.what == what):
+            value = one.installed if as_installed else one.alike
+            if value is not None:
+                lines.append(f"| {words} | {one.of} | {_cell(value, one.unit)} | {value.rounds} |")
+                words = ""
+    return "\n".join(lines)
+
+
 def _cell(value: Ratio | None, unit: str) -> str:
     if value is None:
         return ""

@@ -10,6 +10,7 @@ from types import TracebackType
 
 import torch
 
+from hvd_adam.comm.heap import keep_freed_memory
 from hvd_adam.comm.launch import Launch, detect
 from hvd_adam.comm.protocol import World
 from hvd_adam.errors import ConfigError, HvdAdamError, RunError
@@ -45,6 +46,7 @@ def init(engine: str | None = None) -> World:
             "a solo job is one process: the ranks would not know of each other",
             "leave engine out, or start one process",
         )
+    keep_freed_memory()
     world = _open(engine)
     if world.size != asked and launch is not None:
         raise RunError(

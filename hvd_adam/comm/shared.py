@@ -1,8 +1,8 @@
 """Sums between ranks of one machine, in memory that all of them see.
 
 Every rank holds its own tensor of a sum, and sums one part of it over all ranks: it reads that part of everybody's,
-and writes the sum back to everybody's. Each number is read and written once a rank, which MPI, that must not touch
-another rank's tensor, cannot do. Nobody waits to start: parts are summed by and by, as soon as all ranks have started.
+and writes the sum back to everybody's. Nobody waits to start; parts are summed as soon as all ranks have started, and
+some rank waits.
 
 The memory is a file without a name, which other ranks open by its owner's /proc: it is in nobody's way, has no size
 to exceed but the machine's, and is gone with the last rank, however that ends.
@@ -119,7 +119,7 @@ class SharedSums:
     def start(self, tensor: torch.Tensor, finish: Finish | None) -> Shared:
         """Starts the sum of a tensor that `zeros` gave; see `World.start_allreduce`.
 
-        Nothing is summed yet: numbers that were written just now come slowly out of another core's cache.
+        Nothing is summed yet: right after all have written, it takes longer than a while later.
         """
         shared: Shared = self._tensors[tensor]
         shared.round += 1

@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from hvd_adam.bench import figures, growth, starting, surroundings, throughput
+from hvd_adam.bench import growth, surroundings, throughput
 from hvd_adam.bench.allreduce import Exchange, lines, read_size, sizes
 from hvd_adam.bench.memory import Held
 from hvd_adam.bench.names import INSTALLED, LAUNCHER
 from hvd_adam.bench.optimizer import measure
 from hvd_adam.bench.peers import PEERS
-from hvd_adam.bench.picture import draw
 from hvd_adam.bench.ratios import latency_and_bandwidth, median, ratio
 from hvd_adam.bench.step import Comparison, Row, compare, held, table
 from hvd_adam.bench.workloads import DTYPES, WORKLOADS, loaded, loss_of, shapes_of, workload
@@ -318,96 +317,6 @@ def test_what_was_measured_before_an_interrupt_is_kept(monkeypatch: pytest.Monke
     assert done.exit_code != 0
     assert f"interrupted: what was measured is in {out}" in done.output
     assert [len(row["seconds"]) for row in json.loads(out.read_text())["comparisons"][0]["rows"]] == [2, 2, 2]
-
-
-def recorded(folder: Path, ours: float, spread: float = 0.0) -> Path:
-    """Figures of a step and of starting; `ours` seconds beside peers of one second."""
-    rounds = [1.0 - spread, 1.0, 1.0, 1.0, 1.0 + spread]
-    rows = [
-        {"peer": peer, "surroundings": where, "seconds": [value * t for t in rounds], "memory": 0}
-        for peer, value in (("hvd_adam", ours), ("horovod", 1.0)) for where in (LAUNCHER, INSTALLED)
-    ]  # fmt: skip
-    for row in rows[2:]:
-        row["seconds"] = [1.0] * 5
-    step = {"kind": "bench step", "comparisons": [{"model": "lenet", "rows": rows}]}
-    names = (starting.IMPORT, starting.HELP, starting.CHECK, starting.STEP)
-    times = {"kind": "bench start", "ranks": 2, "seconds": {name: [ours] * 5 for name in names}}
-    folder.mkdir()
-    (folder / "step.json").write_text(json.dumps(step))
-    (folder / "start.json").write_text(json.dumps(times))
-    return folder
-
-
-def test_goals_are_held_against_the_right_surroundings(tmp_path: Path) -> None:
-    step = figures.figures(recorded(tmp_path / "a", 0.59))[0]
-    assert (step.of, step.goal, step.goal_installed) == ("lenet", None, 0.60)
-    assert step.installed is not None and step.installed.value == pytest.approx(0.59)
-    assert step.met() is True
-    assert figures.figures(recorded(tmp_path / "b", 0.61))[0].met() is False
-
-
-def test_a_ratio_is_worse_where_its_whole_interval_lies_above_the_recorded_one(tmp_path: Path) -> None:
-    before = figures.figures(recorded(tmp_path / "before", 0.5, 0.05))
-    assert figures.worse(figures.figures(recorded(tmp_path / "better", 0.1)), before) == []
-    assert figures.worse(figures.figures(recorded(tmp_path / "alike", 0.53, 0.05)), before) == []
-    said = figures.worse(figures.figures(recorded(tmp_path / "worse", 0.6, 0.05)), before)
-    assert len(said) == 2  # as installed and in the same environment; slower starts are seconds, and their ratio is 1
-    assert said[0] == (
-        "training step / stock Horovod + default Adam, lenet, as installed: 0.600 (0.570 to 0.630), "
-        "recorded 0.500 (0.475 to 0.525)"
-    )
-
-
-def test_a_slow_network_has_to_be_hidden_and_a_fast_one_has_nothing_to_hide(tmp_path: Path) -> None:
-    times = {"hvd_adam": [0.9] * 5, "hvd_adam-fp16": [0.45] * 5, "parts": [1.0] * 5}
-    measured = [{"network": name, "model": "lenet", "seconds": times} for name in ("unlimited", "1 Gbit/s")]
-    (tmp_path / "network.json").write_text(json.dumps({"kind": "bench network", "measured": measured}))
-    fast, halves, slow, _ = figures.figures(tmp_path)
-    assert (fast.met(), slow.met()) == (None, True)
-    assert slow.alike.value == pytest.approx(0.9) and halves.alike.value == pytest.approx(0.5)
-
-
-def test_more_runs_an_hour_are_better(tmp_path: Path) -> None:
-    def study(alone: float) -> list[figures.Figure]:
-        kept = {"kind": "bench study", "study": "d.yaml", "runs": 4, "in_study": [1.0] * 5, "alone": [alone] * 5}
-        (tmp_path / "study.json").write_text(json.dumps(kept))
-        return figures.figures(tmp_path)
-
-    assert [study(6.0)[0].met(), study(4.0)[0].met()] == [True, False]
-    assert figures.worse(study(6.0), study(4.0)) == [] and len(figures.worse(study(4.0), study(6.0))) == 1
-
-
-def test_the_table_says_n_interval_and_goal(tmp_path: Path) -> None:
-    lines = figures.table(figures.figures(recorded(tmp_path / "a", 0.5, 0.05))).splitlines()
-    assert lines[2] == (
-        "| training step / stock Horovod + default Adam | lenet | 0.5 (0.475 to 0.525) | 0.5 (0.475 to 0.525) | 5 "
-        "| <= 0.60 as installed | yes |"
-    )
-    assert lines[3] == "| `hvd-adam --help` |  |  | 0.5 s (0.5 to 0.5) | 5 | <= 0.30 | **no** |"
-
-
-def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "step.json").write_text("[]")
-    with pytest.raises(ConfigError, match="It does not hold the figures of bench step"):
-        figures.figures(tmp_path)
-
-
-@pytest.mark.parametrize("kind", ["step", "start"])
-def test_a_picture_has_a_row_for_each_figure(kind: str, tmp_path: Path) -> None:
-    kept = json.loads((recorded(tmp_path / "a", 0.5, 0.05) / f"{kind}.json").read_text())
-    draw(kept, tmp_path / "made" / "picture.svg")
-    text = (tmp_path / "made" / "picture.svg").read_text()
-    found = list(figures.READERS[kind](kept))
-    assert found and all(f"<!-- {one.name.replace('--', '- -')} -->" in text for one in found)  # as svg wants it
-
-
-def test_curves_are_drawn_for_sums_and_for_growth(tmp_path: Path) -> None:
-    ways = {"horovod": [1e-3], "raw ring": [2e-3]}
-    draw({"kind": "bench allreduce", "seconds": {"1024": ways, "4096": ways}}, tmp_path / "sums.svg")
-    assert "<!-- raw ring -->" in (tmp_path / "sums.svg").read_text()
-    points = [growth.Point(name, 2, 1, (1e-3,)) for name in ("lenet", "1e4", "1e5")]
-    draw({"kind": "bench scale", **growth.Growth(points).to_plain()}, tmp_path / "steps.svg")
-    assert "<!-- workers a rank: lenet, 2 ranks -->" in (tmp_path / "steps.svg").read_text()
 
 
 def test_a_program_gets_the_json_and_nothing_else(tmp_path: Path) -> None:

@@ -138,13 +138,27 @@ def test_ranks_share_the_cores(bench, arguments, environment, threads):
 
 @pytest.mark.parametrize(
     "name",
-    ["OMP_NUM_THREADS", "OMPI_MCA_mpi_yield_when_idle", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"],
+    [
+        "OMP_NUM_THREADS",
+        "OMPI_MCA_mpi_yield_when_idle",
+        "OMPI_MCA_btl",
+        "MALLOC_MMAP_THRESHOLD_",
+        "MALLOC_TRIM_THRESHOLD_",
+    ],
 )
 def test_nothing_overrides_what_the_user_has_set(bench, name):
     bench.mpi(OPEN_MPI)
     assert bench.environment("-n", "2", "--", "x")[name]
     assert bench.environment("-n", "2", "--", "x", **{name: "0"})[name] == "0"
     assert bench.environment("-n", "2", "--", "x", **{name: ""})[name] == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment"), [(("-n", "2", "-H", "n1,n2"), {}), (("-n", "2"), {"SLURM_JOB_ID": "7"})]
+)
+def test_ways_between_machines_are_left_to_open_mpi(bench, arguments, environment):
+    bench.mpi(OPEN_MPI)
+    assert "OMPI_MCA_btl" not in bench.environment(*arguments, "--", "x", **environment)
 
 
 @pytest.mark.parametrize(("user", "is_set"), [("0", True), ("1000", False)])

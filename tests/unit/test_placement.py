@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from hvd_adam import comm
-from hvd_adam.comm.placement import device_for
+from hvd_adam.comm.placement import device_for, set_seed
 from hvd_adam.comm.solo import SoloWorld
+from hvd_adam.errors import ConfigError
 
 
 def seen(monkeypatch: pytest.MonkeyPatch, gpus: int) -> None:
@@ -41,3 +42,21 @@ def test_opening_a_world_makes_its_gpu_the_current_one(monkeypatch: pytest.Monke
     monkeypatch.setattr(comm, "_open", lambda engine: SoloWorld())
     assert comm.init("solo").device == torch.device("cuda:0")
     assert chosen == [torch.device("cuda:0")]
+
+
+def test_a_seed_sets_the_states_that_torch_itself_would_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed", asked.append)
+    torch.manual_seed(11)
+    expected = torch.rand(5)
+    set_seed(torch.device("cpu"), 11)
+    assert torch.equal(torch.rand(5), expected) and not asked
+    set_seed(torch.device("cuda:0"), 12)
+    assert asked == [12]
+
+
+def test_who_cannot_make_sums_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HVD_ADAM_SUMS", "gloo")
+    with pytest.raises(ConfigError, match="HVD_ADAM_SUMS=gloo") as refused:
+        comm.init("solo")
+    assert "set one of shared, mpi, horovod" in str(refused.value).lower()

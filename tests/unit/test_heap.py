@@ -1,0 +1,38 @@
+"""Memory that torch frees stays with the process, unless somebody has said otherwise."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+KEPT = """
+import torch, hvd_adam
+hvd_adam.init("solo")
+
+def held():
+    with open("/proc/self/status") as lines:
+        return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
+
+before = held()
+tensor = torch.ones(100 << 18)  # 100 MB
+del tensor
+print((held() - before) // 1024)
+"""
+
+
+@pytest.mark.parametrize(
+    ("environment", "kept"),
+    [({}, True), ({"HVD_ADAM_PLAIN": "1"}, False), ({"MALLOC_TRIM_THRESHOLD_": "100000"}, False)],
+)
+def test_freed_memory_is_kept_unless_it_is_said_otherwise(environment: dict[str, str], kept: bool) -> None:
+    if not sys.platform.startswith("linux"):
+        pytest.skip("glibc's malloc alone is told")
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", KEPT], capture_output=True, text=True, env={**plain, **environment}, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert (int(done.stdout) > 90) is kept
