@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 from hvd_adam.bench.allreduce import Exchange, lines
-from hvd_adam.bench.figures import READERS, figures, headlines, table, worse
+from hvd_adam.bench.figures import READERS, figures, headlines, limits, table, worse
 
 TREE = Path(__file__).resolve().parents[1]
 RECORDED, PAGE, README = TREE / "benchmarks" / "recorded", TREE / "docs" / "performance.md", TREE / "README.md"
@@ -64,7 +64,7 @@ def write_page() -> None:
             versions = ", ".join(f"{name} {v}" for name, v in kept["versions"].items() if v and name != "hvd_adam")
             parts.append(f"* `{kept.get('command', f'hvd-adam bench {kind}')}`: {kept['host_cores']} cores, "
                          f"{kept['processor']}, {versions}")  # fmt: skip
-    parts += [f"* {line}" for line in details()]
+    parts += [f"* {line}" for line in (*details(), *limits(RECORDED))]
     found = figures(RECORDED)
     _put(PAGE, f"{table(found)}\n\n" + "\n".join(parts))
     _put(README, headlines(found))

@@ -131,6 +131,22 @@ def _step(kept: Kept) -> Iterator[Figure]:
             yield Figure("exact mode / default mode", name, ratio(exact, ours), 1.5)
 
 
+def limits(folder: Path) -> list[str]:
+    """What the goals beside other peers ask of the parts of a step: those, one after the other, to each peer."""
+    if not (folder / "step.json").is_file():
+        return []
+    said = []
+    for one in _read(folder / "step.json", "step")["comparisons"]:
+        times = {(row["peer"], row["surroundings"]): row["seconds"] for row in one["rows"]}
+        parts = times.get((PARTS, LAUNCHER))
+        for peer, (what, *goals) in _PEERS.items():
+            for where, goal in zip((LAUNCHER, INSTALLED), goals, strict=True):
+                if parts and (peer, where) in times and one["model"] in goal and peer != PARTS:
+                    found = _cell(ratio(parts, times[peer, where]), "")
+                    said.append(f"{one['model']}, (bare + raw exchange + fused step) / {what}, {where}: {found}")
+    return said
+
+
 def _allreduce(kept: Kept) -> Iterator[Figure]:
     for text, times in kept["seconds"].items():
         size = int(text)

@@ -75,12 +75,20 @@ def step(
 @click.option("-n", "--ranks", type=click.IntRange(1), default=2, show_default=True)
 @click.option("--largest", default="512M", show_default=True, help="Bytes of the largest sum: 64K, 4M, 1G.")
 @click.option("--piece", default="4M", show_default=True, help="Bytes of a piece, where sums go in pieces.")
+@click.option("--ways", help='Which, separated by commas, such as "shared in pieces,raw ring"; all by default.')
 @outputs("allreduce", 7)
-def allreduce(ranks: int, largest: str, piece: str, rounds: int, out: Path, as_json: bool, plot: Path | None) -> None:
+def allreduce(
+    ranks: int, largest: str, piece: str, ways: str | None, rounds: int, out: Path, as_json: bool, plot: Path | None
+) -> None:
     """A sum over the ranks, 1 KB to --largest: each engine beside the algorithms of the MPI under it."""
     from hvd_adam.bench import allreduce as exchange
+    from hvd_adam.bench.names import known
     from hvd_adam.bench.surroundings import facts, save, warn
 
+    every = dict.fromkeys((*exchange.OURS, *exchange.RAW), True)
+    chosen = [name.strip() for name in ways.split(",")] if ways else list(every)
+    for name in chosen:
+        known("way", name, every)
     most, each, warnings = exchange.read_size(largest), exchange.read_size(piece), warn(ranks)
     where = {**facts(), "warnings": warnings}
     tell(*warnings)
@@ -89,7 +97,8 @@ def allreduce(ranks: int, largest: str, piece: str, rounds: int, out: Path, as_j
         save(out, "bench allreduce", {**where, "piece": each, **found.to_plain()})
 
     with keeping(out):
-        found = exchange.measure(ranks, most, (*exchange.OURS, *exchange.RAW), rounds, tell, keep, each)
+        found = exchange.measure(ranks, most, chosen, rounds, tell, keep, each)
+        keep(found)
     said = [*exchange.lines(found), *warnings, f"n = {rounds} rounds {_MEDIANS}."]
     finish(out, as_json, plot, exchange.table(found), *said)
 

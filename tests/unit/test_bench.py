@@ -98,6 +98,10 @@ def test_the_table_has_our_step_to_each_peer() -> None:
         (["allreduce", "--largest", "3X"], "size: 3X.\n"),
         (["allreduce", "--largest", "10"], "size: 10.\n"),
         (["allreduce", "--piece", "4"], "size: 4.\n"),
+        (
+            ["allreduce", "--ways", "shared,raw rng"],
+            "way: raw rng.\n  Bench knows no such way.\n  Did you mean raw ring?",
+        ),
         (["optimizer", "--parameters", "many"], "parameters: many.\n"),
         (["step", "--model", "0x10"], "model: 0x10.\n"),
         (["scale", "--model", "resnet"], "model: resnet.\n  Bench knows no such model.\n  Did you mean resnet18?"),

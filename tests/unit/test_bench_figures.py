@@ -113,3 +113,14 @@ def test_the_headlines_take_the_peer_as_installed_where_users_have_it_so(tmp_pat
         "| a training step / stock Horovod with torch's Adam, as installed | lenet | 0.25 (0.237 to 0.263) | 5 |",
         "| from the launch of 2 ranks to their first step / `import torch` | 2 ranks | 1 (1 to 1) | 5 |",
     ]
+
+
+def test_what_the_goals_ask_of_the_parts_is_said(tmp_path: Path) -> None:
+    folder = recorded(tmp_path / "a", 0.5)
+    kept = json.loads((folder / "step.json").read_text())
+    kept["comparisons"][0]["rows"].append({"peer": "parts", "surroundings": LAUNCHER, "seconds": [0.7] * 5})
+    (folder / "step.json").write_text(json.dumps(kept))
+    assert figures.limits(folder) == [  # the goal beside stock Horovod is as installed
+        "lenet, (bare + raw exchange + fused step) / stock Horovod + default Adam, as installed: 0.7 (0.7 to 0.7)"
+    ]
+    assert figures.limits(tmp_path) == []
