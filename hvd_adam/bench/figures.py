@@ -132,7 +132,7 @@ def _step(kept: Kept) -> Iterator[Figure]:
 
 
 def limits(folder: Path) -> list[str]:
-    """What the goals beside other peers ask of the parts of a step: those, one after the other, to each peer."""
+    """The parts of a step, one after the other, to each peer that has a goal: what the goals ask of them."""
     if not (folder / "step.json").is_file():
         return []
     said = []

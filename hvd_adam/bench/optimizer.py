@@ -58,7 +58,7 @@ class Timings:
 def measure(name: str, rounds: int, threads: int, dtype: str = "float32", seed: int = 0) -> Timings:
     """Times the optimizers on parameters of one name, each on memory of its own, which is taken anew for every round.
 
-    Where memory falls makes a step faster or slower by a tenth: an interval has to cover that, too.
+    A step differs with the memory that it gets: an interval has to cover that, too.
 
     Raises:
         ConfigError: an unknown name.

@@ -94,8 +94,8 @@ def compare(
         kept: gets the comparison after every round, so that an interrupted one is not lost.
         dtype: precision of model and batch; peers that cannot average it are left out, and said.
         turn: seconds of a turn, about.
-        fresh: starts all jobs anew for every round. Where memory falls differs from start to start, and a step with
-            it: rounds of one start are alike, and their interval is too narrow.
+        fresh: starts all jobs anew for every round. A step differs from start to start: rounds of one start are
+            alike, and their interval is too narrow.
 
     Raises:
         ConfigError: an unknown name.

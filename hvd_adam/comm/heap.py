@@ -15,5 +15,5 @@ def keep_freed_memory() -> None:
         return
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)  # none in other C libraries
     if set_option is not None:
-        set_option(_MMAP_THRESHOLD, 1 << 30)
+        set_option(_MMAP_THRESHOLD, 1 << 30) or set_option(_MMAP_THRESHOLD, 1 << 25)  # all that an older one takes
         set_option(_TRIM_THRESHOLD, 2**31 - 1)

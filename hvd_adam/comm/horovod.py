@@ -12,14 +12,14 @@ Horovod's background thread while the computation does. `HVD_ADAM_SUMS=horovod` 
 from __future__ import annotations
 
 import os
-from typing import Any, Sequence
+from typing import Sequence
 
 import horovod.torch as hvd
 import torch
 
 from hvd_adam.comm.mpi import MpiWorld, carries
 from hvd_adam.comm.placement import device_for
-from hvd_adam.comm.protocol import Finish, Number
+from hvd_adam.comm.protocol import Finish, Handle, finished
 
 _IDLE_CYCLE = "100"  # ms between two looks of Horovod's thread for work, where it gets none of ours
 
@@ -40,17 +40,11 @@ class HorovodWorld(MpiWorld):
         self.local_rank, self.local_size = hvd.local_rank(), hvd.local_size()
         self.device = device_for(self.local_rank, carried=bool(hvd.nccl_built()))
 
-    def start_allreduce(self, tensor: torch.Tensor, name: str, finish: Finish | None = None) -> Any:
+    def start_allreduce(self, tensor: torch.Tensor, name: str, finish: Finish | None = None) -> Handle:
         if self._by_mpi(tensor):
             return super().start_allreduce(tensor, name, finish)
-        return (hvd.allreduce_async_(tensor, name=name, op=hvd.Sum), finish)
-
-    def wait(self, handle: Any) -> Number:
-        if not isinstance(handle, tuple):
-            return super().wait(handle)
-        started, finish = handle
-        summed = hvd.synchronize(started)
-        return finish(summed, 0) if finish else 0.0
+        started = hvd.allreduce_async_(tensor, name=name, op=hvd.Sum)
+        return lambda: finished(hvd.synchronize(started), finish)
 
     def alltoall(self, tensor: torch.Tensor, send: Sequence[int], receive: Sequence[int], name: str) -> torch.Tensor:
         if self._by_mpi(tensor):

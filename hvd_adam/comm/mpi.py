@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from functools import partial
 from typing import Any, Sequence
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 
 from hvd_adam.comm.mpi_home import name_mpi_home, yield_while_idle
 from hvd_adam.comm.placement import device_for
-from hvd_adam.comm.protocol import Finish, Number
+from hvd_adam.comm.protocol import Finish, Handle, Number, finished
 
 name_mpi_home()  # the import below opens MPI
 yield_while_idle()
@@ -19,7 +20,7 @@ yield_while_idle()
 from mpi4py import MPI  # noqa: E402
 
 from hvd_adam.comm.farewell import Farewell  # noqa: E402
-from hvd_adam.comm.shared import Shared, SharedSums, shares_memory  # noqa: E402
+from hvd_adam.comm.shared import SharedSums, shares_memory  # noqa: E402
 
 _MPI_TYPES = {
     torch.float32: MPI.FLOAT,
@@ -65,27 +66,28 @@ class MpiWorld:
         wanted = self.local_size == self.size > 1 and shares_memory()
         wanted = wanted and os.environ.get("HVD_ADAM_SUMS", "shared") == "shared"
         together = all(self._comm.allgather(wanted and self.hears_farewells))
-        self._shared = SharedSums(self._comm.allgather, self.rank, self._farewell.call) if together else None
+        self._shared = SharedSums(self._everybodys, self.rank, self._farewell.call) if together else None
 
     def zeros(self, length: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-        shared = self._shared.zeros(length, dtype) if self._shared and device.type == "cpu" else None
+        shared = self._shared.zeros(length, dtype) if self._shared and length and device.type == "cpu" else None
         return torch.zeros(length, dtype=dtype, device=device) if shared is None else shared
 
-    def start_allreduce(self, tensor: torch.Tensor, name: str, finish: Finish | None = None) -> Any:
+    def start_allreduce(self, tensor: torch.Tensor, name: str, finish: Finish | None = None) -> Handle:
         if self._shared and self._shared.holds(tensor):
-            return self._shared.start(tensor, finish)
+            return partial(self._shared.wait, self._shared.start(tensor, finish))
+        if self.size == 1:  # which may yet change its own
+            return partial(finished, tensor, finish)
         on_host = tensor.cpu()
         operation = self._half_sum if tensor.dtype == torch.float16 else MPI.SUM
         with self._farewell.call():
             self._comm.Allreduce(MPI.IN_PLACE, _buffer(on_host), op=operation)
         if on_host is not tensor:
             tensor.copy_(on_host)
-        return finish(tensor, 0) if finish else 0.0
+        made = finished(tensor, finish)
+        return lambda: made
 
-    def wait(self, handle: Any) -> Number:
-        if self._shared and isinstance(handle, Shared):
-            return self._shared.wait(handle)
-        return handle  # type: ignore[no-any-return]
+    def wait(self, handle: Handle) -> Number:
+        return handle()
 
     def alltoall(self, tensor: torch.Tensor, send: Sequence[int], receive: Sequence[int], name: str) -> torch.Tensor:
         on_host = tensor.cpu()
@@ -109,8 +111,11 @@ class MpiWorld:
             tensor.copy_(on_host)
 
     def allgather_bytes(self, content: bytes) -> list[bytes]:
+        return self._everybodys(content)
+
+    def _everybodys(self, value: Any) -> list[Any]:
         with self._farewell.call():
-            return self._comm.allgather(content)
+            return self._comm.allgather(value)
 
     def barrier(self) -> None:
         with self._farewell.call():

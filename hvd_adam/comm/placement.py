@@ -24,6 +24,9 @@ def set_seed(device: torch.device, value: int) -> None:
 
     torch.manual_seed writes down who called it, for each kind of device that is not there: longer than a small step.
     """
+    if device.type not in ("cpu", "cuda"):
+        torch.manual_seed(value)
+        return
     torch.default_generator.manual_seed(value)
     if device.type == "cuda":
         torch.cuda.manual_seed(value)

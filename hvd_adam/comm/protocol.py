@@ -5,12 +5,18 @@ Every rank makes the same calls in the same order. All sums are in place. Tensor
 
 from __future__ import annotations
 
-from typing import Any, Callable, Protocol, Sequence
+from typing import Callable, Protocol, Sequence
 
 import torch
 
 Number = float | torch.Tensor  # a tensor of one element, where it lies on a GPU that need not be waited for
 Finish = Callable[[torch.Tensor, int], Number]
+Handle = Callable[[], Number]
+
+
+def finished(tensor: torch.Tensor, finish: Finish | None) -> Number:
+    """What `finish` gives on all of a sum."""
+    return finish(tensor, 0) if finish else 0.0
 
 
 class World(Protocol):
@@ -33,19 +39,19 @@ class World(Protocol):
     device: torch.device
 
     def zeros(self, length: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-        """One-dimensional memory for sums: `start_allreduce` is fastest where a tensor is all of it."""
+        """A collective call: one-dimensional memory for sums, which are fastest where a tensor is all of it."""
 
-    def start_allreduce(self, tensor: torch.Tensor, name: str, finish: Finish | None = None) -> Any:
+    def start_allreduce(self, tensor: torch.Tensor, name: str, finish: Finish | None = None) -> Handle:
         """Starts the sum of `tensor` over all ranks, in place; returns what `wait` takes.
 
         Args:
-            tensor: stays as it is until `wait` has returned.
+            tensor: nobody changes it until `wait` has returned.
             name: the same on all ranks, and another for every sum under way.
             finish: (part, begin) -> a number. Changes parts of the sum in place, each of them once, beginning at
                 that element; depends on nothing but the part. What comes of it is the sum.
         """
 
-    def wait(self, handle: Any) -> Number:
+    def wait(self, handle: Handle) -> Number:
         """Returns what `finish` gave, the same on all ranks, when the sum behind `handle` stands in its tensor."""
 
     def alltoall(self, tensor: torch.Tensor, send: Sequence[int], receive: Sequence[int], name: str) -> torch.Tensor:

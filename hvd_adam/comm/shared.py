@@ -1,8 +1,8 @@
 """Sums between ranks of one machine, in memory that all of them see.
 
 Every rank holds its own tensor of a sum, and sums one part of it over all ranks: it reads that part of everybody's,
-and writes the sum back to everybody's. Nobody waits to start; parts are summed as soon as all ranks have started, and
-some rank waits.
+and writes the sum back to everybody's. Starting a sum costs nothing, and a rank may still change its own numbers until
+it waits for a sum: then it hands over all that it has started.
 
 The memory is a file without a name, which other ranks open by its owner's /proc: it is in nobody's way, has no size
 to exceed but the machine's, and is gone with the last rank, however that ends.
@@ -10,15 +10,15 @@ to exceed but the machine's, and is gone with the last rank, however that ends.
 
 from __future__ import annotations
 
-import mmap
 import os
 import platform
 import secrets
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch.utils.weak import WeakTensorKeyDictionary
@@ -26,7 +26,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from hvd_adam.comm.protocol import Finish
 
 _HEAD = 4096  # bytes before the numbers: a token, two counters, and what `finish` gave
-_TOKEN, _STARTED, _DONE, _GIVEN = 0, 8, 16, 24  # places of words of 8 bytes in the head: a cache line each
+_TOKEN, _HANDED, _DONE, _GIVEN = 0, 8, 16, 24  # places of words of 8 bytes in the head: a cache line each
 _LINE = 64  # bytes of a cache line: where parts begin
 _CACHED = 1 << 19  # bytes that are summed and written back before the next: they stay in a core's own cache
 
@@ -42,7 +42,7 @@ class Shared:
         pieces: this rank's part of all tensors, in pieces; of each where it begins, this rank's own, and the others'.
         round: how many sums have been started in it.
         summed: how many of them this rank has done its part of.
-        finish: of the last one.
+        finish: of the one under way.
     """
 
     rank: int
@@ -67,16 +67,16 @@ class Shared:
                 given += float(self.finish(own, begin))
             for other in others:
                 other.copy_(own)
-        self.summed = self.round
+        self.summed, self.finish = self.round, None  # it may know the tensor, and would keep it alive
         self.given[self.rank][_GIVEN] = given
         self.heads[self.rank][_DONE] = self.round
 
 
 class SharedSums:
-    """Sums over ranks of one machine; every method but `started` and `holds` is a collective call.
+    """Sums over ranks of one machine; every method but `holds` is a collective call.
 
     Args:
-        gather: everybody's value, by rank.
+        gather: a collective call; everybody's value, by rank.
         rank: this rank's number.
         call: around every wait.
     """
@@ -99,18 +99,16 @@ class SharedSums:
         if not seen:
             return None
         maps: list[Any] = [memory.mapped, *others]  # this rank's first
-        tensors = [torch.frombuffer(one, dtype=dtype, count=length, offset=_HEAD) for one in maps]
+        tensors = [one[_HEAD:].view(dtype) for one in maps]
         pieces = [
             (place.start, tensors[0][place], [tensor[place] for tensor in tensors[1:]])
             for place in _places(length, dtype.itemsize, self._rank, len(maps))
         ]
         by_rank = maps[len(maps) - self._rank :] + maps[: len(maps) - self._rank]
-        heads = [memoryview(one)[:_HEAD] for one in by_rank]
-        mine = torch.frombuffer(maps[0], dtype=dtype, count=length, offset=_HEAD)  # no piece keeps it alive
-        self._tensors[mine] = Shared(
-            self._rank, [head.cast("q") for head in heads], [head.cast("d") for head in heads], pieces
-        )
-        return mine
+        heads, given = [_words(one, "q") for one in by_rank], [_words(one, "d") for one in by_rank]
+        mine = maps[0][_HEAD:].view(dtype)  # no piece is a view of it, which would keep it alive
+        self._tensors[mine] = Shared(self._rank, heads, given, pieces)
+        return mine  # type: ignore[no-any-return]
 
     def holds(self, tensor: torch.Tensor) -> bool:
         """Whether it came from `zeros`, whole."""
@@ -124,12 +122,13 @@ class SharedSums:
         shared: Shared = self._tensors[tensor]
         shared.round += 1
         shared.finish = finish
-        shared.heads[self._rank][_STARTED] = shared.round
         self._open.append(shared)
         return shared
 
     def wait(self, shared: Shared) -> float:
         """Returns when the sum stands in this rank's tensor, and no other rank needs that: what `finish` gave."""
+        for started in self._open:
+            started.heads[self._rank][_HANDED] = started.round
         with self._call():
             while not (shared.summed == shared.round and shared.all_at(_DONE)):
                 if not self._advance():
@@ -137,9 +136,9 @@ class SharedSums:
         return sum(given[_GIVEN] for given in shared.given)
 
     def _advance(self) -> bool:
-        """Does this rank's part of the first sum that all have started; whether there was one."""
+        """Does this rank's part of the first sum that all have handed over; whether there was one."""
         for place, shared in enumerate(self._open):
-            if shared.all_at(_STARTED):
+            if shared.all_at(_HANDED):
                 shared.add()
                 del self._open[place]
                 return True
@@ -152,44 +151,52 @@ def shares_memory() -> bool:
 
 
 class _Memory:
-    """This rank's memory, and how others find it; `mapped` is None where the system has none to give."""
+    """This rank's memory, and how others find it; `mapped` is None where the system has none to give.
+
+    A map keeps no file open: ranks x buckets would soon be more than a process may have.
+    """
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._file: int | None = None
-        self.mapped: mmap.mmap | None = None
+        self.mapped: torch.Tensor | None = None
         self.address: tuple[int, int, int] | None = None
-        try:
+        with suppress(OSError, RuntimeError):  # a limit on files or on addresses: MPI makes the sums
             self._file = os.memfd_create("hvd_adam")
             os.ftruncate(self._file, size)
-            self.mapped = mmap.mmap(self._file, size)
-        except OSError:  # a limit on files or on addresses: MPI makes the sums
-            return
-        token = secrets.randbits(62)
-        memoryview(self.mapped)[:_HEAD].cast("q")[_TOKEN] = token
-        self.address = (os.getpid(), self._file, token)
+            self.mapped = _mapped(f"/proc/self/fd/{self._file}", size)
+            token = secrets.randbits(62)
+            _words(self.mapped, "q")[_TOKEN] = token
+            self.address = (os.getpid(), self._file, token)
 
-    def of_another(self, address: tuple[int, int, int] | None) -> mmap.mmap | None:
+    def of_another(self, address: tuple[int, int, int] | None) -> torch.Tensor | None:
         """Another rank's memory of the same size; None where it cannot be seen from here."""
         if address is None:
             return None
         process, file, token = address
+        name = f"/proc/{process}/fd/{file}"
         try:
-            opened = os.open(f"/proc/{process}/fd/{file}", os.O_RDWR)
-        except OSError:  # another container's, or another user's
+            if Path(name).stat().st_size != self._size:
+                return None
+            mapped = _mapped(name, self._size)
+        except (OSError, RuntimeError):  # another container's, or another user's
             return None
-        try:
-            mapped = mmap.mmap(opened, self._size)
-        except (OSError, ValueError):  # ValueError: it is another file, and smaller
-            return None
-        finally:
-            os.close(opened)
-        return mapped if memoryview(mapped)[:_HEAD].cast("q")[_TOKEN] == token else None
+        return mapped if _words(mapped, "q")[_TOKEN] == token else None
 
     def close(self) -> None:
         """Nobody opens it any more; what is mapped stays."""
         if self._file is not None:
             os.close(self._file)
+            self._file = None
+
+
+def _mapped(name: str, size: int) -> torch.Tensor:
+    return torch.from_file(name, shared=True, size=size, dtype=torch.uint8)
+
+
+def _words(memory: torch.Tensor, kind: Literal["q", "d"]) -> Any:
+    """The head of a rank's memory, as words of 8 bytes: "q" whole numbers, "d" floats."""
+    return memory[:_HEAD].numpy().data.cast("B").cast(kind)
 
 
 def _places(length: int, itemsize: int, rank: int, size: int) -> Iterator[slice]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import Any, Sequence
+from functools import partial
+from typing import Sequence
 
 import torch
 
 from hvd_adam.comm.placement import device_for
-from hvd_adam.comm.protocol import Finish, Number
+from hvd_adam.comm.protocol import Finish, Handle, Number, finished
 
 
 class SoloWorld:
@@ -26,12 +27,11 @@ class SoloWorld:
     def zeros(self, length: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         return torch.zeros(length, dtype=dtype, device=device)
 
-    def start_allreduce(self, tensor: torch.Tensor, name: str, finish: Finish | None = None) -> Any:
-        return (tensor, finish)
+    def start_allreduce(self, tensor: torch.Tensor, name: str, finish: Finish | None = None) -> Handle:
+        return partial(finished, tensor, finish)
 
-    def wait(self, handle: Any) -> Number:
-        tensor, finish = handle
-        return finish(tensor, 0) if finish else 0.0
+    def wait(self, handle: Handle) -> Number:
+        return handle()
 
     def alltoall(self, tensor: torch.Tensor, send: Sequence[int], receive: Sequence[int], name: str) -> torch.Tensor:
         return tensor

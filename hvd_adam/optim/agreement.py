@@ -98,7 +98,7 @@ def agree_on_shapes(world: World, parameters: Sequence[torch.Tensor], bucket_mb:
     Raises:
         RunError: they do not; says which rank has another model.
     """
-    shapes = [(tuple(one.shape), str(one.dtype)) for one in parameters]
+    shapes = [(tuple(one.shape), str(one.dtype), one.device.type) for one in parameters]
     count, short = sum(one.numel() for one in parameters), hashlib.blake2b(repr(shapes).encode(), digest_size=4)
     agree(
         world,

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import time
 from typing import Any, Callable, Iterator
+from weakref import WeakMethod
 
 import torch
 from torch import Tensor
@@ -129,8 +130,9 @@ class DistributedOptimizer:
         self._worker: int | None = None
         self._loss, self._samples = torch.zeros(()), 0
         self._number = {id(parameter): i for i, parameter in enumerate(self._parameters)}
+        came = WeakMethod(self._gradient_came)  # torch never frees what a hook holds
         for parameter in self._parameters:
-            parameter.register_post_accumulate_grad_hook(self._gradient_came)
+            parameter.register_post_accumulate_grad_hook(lambda parameter: (method := came()) and method(parameter))
         self._steps_taken = 0
         self.tell: Callable[[str], None] = lambda phase: None
         self._reset()
@@ -182,7 +184,7 @@ class DistributedOptimizer:
                 self._close_worker(last=False)
             self._worker = worker
             self._buffers.rewind()
-            set_seed(self.world.device, seed_for("worker", self.seed, step, worker))
+            set_seed(self._parameters[0].device, seed_for("worker", self.seed, step, worker))
             yield worker
 
     def add(self, loss: Tensor, samples: int) -> None:
@@ -249,8 +251,7 @@ class DistributedOptimizer:
         self._workers_done = 0
         self._passes = 0  # backward passes of this worker that have ended
         self._pass_watched = False
-        self._loss = torch.zeros(())
-        self._samples = 0
+        self._loss, self._samples = torch.zeros(()), 0
         self._touched: set[int] = set()  # by this worker
         self._filled: set[int] = set()  # by any worker of this rank, this step
         self._ready = [0] * len(self._layout.buckets)
@@ -287,11 +288,11 @@ class DistributedOptimizer:
 
     def _launch_in_backward(self, end: int) -> None:
         """Sums that go on by themselves are started here; others are made here, and that is no work of backward."""
-        started = time.perf_counter()
         self.tell("wait")
+        started = time.perf_counter()
         self._launch_up_to(end)
-        self.tell("backward")
         self._waited += time.perf_counter() - started
+        self.tell("backward")
 
     def _pass_ended(self) -> None:
         self._passes += 1
@@ -305,8 +306,7 @@ class DistributedOptimizer:
         if in_place and number not in self._filled:
             refuse_remaining()
         if not in_place:
-            fresh = number not in self._filled
-            view.copy_(gradient) if fresh else view.add_(gradient)
+            view.add_(gradient) if number in self._filled else view.copy_(gradient)
             parameter.grad = view if view.dtype == parameter.dtype else None
         self._touched.add(number)
         self._filled.add(number)

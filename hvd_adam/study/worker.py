@@ -48,8 +48,8 @@ def _work(orders: queue.Queue[bytes], world: Any) -> None:
             return
         answer = _obey(order, world)
         if world.rank == 0:
-            _answer(answer)
             orders.task_done()
+            _answer(answer)
 
 
 def _read(orders: queue.Queue[bytes]) -> None:

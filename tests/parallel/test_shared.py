@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import random
 import time
 
@@ -90,19 +92,44 @@ def test_memory_of_the_same_number_in_another_process_is_not_taken_for_it() -> N
     assert mine.of_another(mine.address) is None
 
 
-def test_optimizers_that_are_gone_leave_no_memory_behind() -> None:
+def test_optimizers_that_are_gone_leave_no_memory_and_no_file_behind() -> None:
     world = sharing()
 
-    def maps() -> int:
+    def held() -> tuple[int, int]:
+        gc.collect()  # a model and its optimizer know each other
         with open("/proc/self/maps") as lines:
-            return sum("hvd_adam" in line and "memfd" in line for line in lines)
+            return sum("memfd:hvd_adam" in line for line in lines), len(os.listdir("/proc/self/fd"))
 
-    before = maps()
-    tensor = world.zeros(10_000, torch.float32, CPU)
-    world.wait(world.start_allreduce(tensor, "gone"))
-    assert maps() == before + (world.size if world.size > 1 else 0)
-    del tensor
-    assert maps() == before
+    def train() -> tuple[int, int]:
+        model = nn.Sequential(*(nn.Linear(50, 50) for _ in range(6)))
+        optimizer = DistributedOptimizer(GenericAdam(model.parameters()), world, bucket_mb=0.01)
+        model(torch.ones(1, 50)).sum().backward()
+        optimizer.step()
+        maps, files = held()
+        return maps - (optimizer.bucket_count * world.size if world.size > 1 else 0), files
+
+    before = held()
+    assert train() == before
+    assert held() == before
+
+
+def test_gradients_that_are_changed_after_backward_are_averaged_as_they_are_then() -> None:
+    world, pause = sharing(), random.Random(sharing().rank)
+    model = nn.Sequential(*(nn.Linear(30, 30) for _ in range(5)))
+    optimizer = DistributedOptimizer(torch.optim.SGD(model.parameters(), lr=1.0), world, bucket_mb=0.003)
+    assert optimizer.bucket_count > 3
+    for step in range(20):
+        before = [parameter.detach().clone() for parameter in model.parameters()]
+        optimizer.zero_grad()
+        model(torch.full((1, 30), world.rank + 1.0)).sum().backward()
+        time.sleep(pause.random() * 0.005)
+        for parameter in model.parameters():
+            assert parameter.grad is not None
+            parameter.grad.fill_(step + world.rank)
+        optimizer.step()
+        mean = step + (world.size - 1) / 2
+        for parameter, old in zip(model.parameters(), before, strict=True):
+            torch.testing.assert_close(parameter.detach(), old - mean)
 
 
 def test_ranks_with_different_models_are_refused_by_name(world: World) -> None:

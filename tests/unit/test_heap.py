@@ -17,7 +17,7 @@ def held():
         return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
 
 before = held()
-tensor = torch.ones(100 << 18)  # 100 MB
+tensor = torch.ones(24 << 18)  # 24 MB: less than the most that an older glibc keeps
 del tensor
 print((held() - before) // 1024)
 """
@@ -35,4 +35,4 @@ def test_freed_memory_is_kept_unless_it_is_said_otherwise(environment: dict[str,
         [sys.executable, "-c", KEPT], capture_output=True, text=True, env={**plain, **environment}, timeout=120
     )
     assert done.returncode == 0, done.stderr
-    assert (int(done.stdout) > 90) is kept
+    assert (int(done.stdout) > 20) is kept

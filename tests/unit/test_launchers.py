@@ -141,7 +141,6 @@ def test_ranks_share_the_cores(bench, arguments, environment, threads):
     [
         "OMP_NUM_THREADS",
         "OMPI_MCA_mpi_yield_when_idle",
-        "OMPI_MCA_btl",
         "MALLOC_MMAP_THRESHOLD_",
         "MALLOC_TRIM_THRESHOLD_",
     ],
@@ -154,11 +153,24 @@ def test_nothing_overrides_what_the_user_has_set(bench, name):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "environment"), [(("-n", "2", "-H", "n1,n2"), {}), (("-n", "2"), {"SLURM_JOB_ID": "7"})]
+    ("arguments", "environment", "left_out"),
+    [
+        (("-n", "2"), {}, "^ofi"),
+        (("-n", "2"), {"OMPI_MCA_btl": "self,tcp"}, "self,tcp"),
+        (("-n", "2"), {"HVD_ADAM_PLAIN": "1"}, None),
+        (("-n", "2", "-H", "n1,n2"), {}, None),
+        (("-n", "2"), {"SLURM_JOB_ID": "7"}, None),
+    ],
 )
-def test_ways_between_machines_are_left_to_open_mpi(bench, arguments, environment):
+def test_the_slow_way_is_left_out_on_one_machine_by_the_tree_s_own_mpi(bench, arguments, environment, left_out):
     bench.mpi(OPEN_MPI)
-    assert "OMPI_MCA_btl" not in bench.environment(*arguments, "--", "x", **environment)
+    assert bench.environment(*arguments, "--", "x", **environment).get("OMPI_MCA_btl") == environment.get(
+        "OMPI_MCA_btl"
+    )
+    own = bench.folder / "tree/.venv/bin"
+    own.mkdir(parents=True)
+    shutil.copy(bench.bin / "mpirun", own / "mpirun")
+    assert bench.environment(*arguments, "--", "x", **environment).get("OMPI_MCA_btl") == left_out
 
 
 @pytest.mark.parametrize(("user", "is_set"), [("0", True), ("1000", False)])
