@@ -42,6 +42,7 @@ demo: setup
 
 test: setup
 	@$(bin)/python -m pytest tests/unit
+	@launchers/mpirun -n 1 -- python -m pytest -q tests/parallel
 	@launchers/mpirun -n 2 -- python -m pytest -q tests/parallel
 	@launchers/mpirun -n 4 -- python -m pytest -q tests/parallel
 	@$(bin)/python -m pytest tests/jobs

@@ -9,11 +9,11 @@ from typing import Any
 from hvd_adam.bench.crews import Crews, Job
 from hvd_adam.bench.ratios import SHARE, Line, Ratio, latency_and_bandwidth, median, ratio
 from hvd_adam.bench.surroundings import free_memory, lacking
+from hvd_adam.comm.launch import SUMS
 from hvd_adam.errors import ConfigError
 
 TURN = 0.3  # seconds of a turn, about
 PIECE = 4 << 20  # bytes: the default size of a bucket
-SUMS = ("shared", "mpi", "horovod")  # who makes ours, as HVD_ADAM_SUMS says
 OURS = ("shared", "horovod", *(f"{way} in pieces" for way in SUMS))  # plain MPI, whole, is raw
 _ALGORITHMS = {"recursive doubling": 3, "ring": 4, "segmented ring": 5, "Rabenseifner": 6}  # of Open MPI's tuned
 RAW = tuple(f"raw {name}" for name in ("default", *_ALGORITHMS))

@@ -122,7 +122,7 @@ class Crews:
         for crew in self._crews.values():
             crew.hang_up()
         for crew in self._crews.values():
-            crew.end()
+            crew.see_off()
         self._crews = {}
         self._listener.close()
         self._folder.cleanup()
@@ -145,7 +145,8 @@ class Crews:
             crew.stations = [self._accept(crew) for _ in range(job.ranks)]
             crew.build(f"file://{self._folder.name}/{len(self._crews)}.store")
         except BaseException:
-            crew.end()
+            crew.hang_up()
+            crew.see_off()
             raise
         return crew
 
@@ -233,8 +234,7 @@ class _Crew:
         for station in self.stations:
             station.close()
 
-    def end(self) -> None:
-        self.hang_up()
+    def see_off(self) -> None:
         try:
             self.process.wait(5)
         except subprocess.TimeoutExpired:

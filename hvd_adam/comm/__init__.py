@@ -11,12 +11,11 @@ from types import TracebackType
 import torch
 
 from hvd_adam.comm.heap import keep_freed_memory
-from hvd_adam.comm.launch import Launch, detect
+from hvd_adam.comm.launch import Launch, detect, sums_by
 from hvd_adam.comm.protocol import World
 from hvd_adam.errors import ConfigError, HvdAdamError, RunError
 
 ENGINES = ("horovod", "mpi", "solo")
-SUMS = ("shared", "mpi", "horovod")  # who may make them, between ranks of one machine
 
 __all__ = ["ENGINES", "Launch", "World", "detect", "init"]
 
@@ -35,8 +34,7 @@ def init(engine: str | None = None) -> World:
     """
     if engine not in (None, *ENGINES):
         raise ConfigError(f"engine: {engine}", "there is no such engine", f"choose one of {', '.join(ENGINES)}")
-    if (sums := os.environ.get("HVD_ADAM_SUMS", SUMS[0])) not in SUMS:
-        raise ConfigError(f"HVD_ADAM_SUMS={sums}", "nobody of that name makes sums", f"set one of {', '.join(SUMS)}")
+    sums_by(os.environ)
     launch = detect(os.environ)
     asked = launch.ranks if launch else 1
     engine = engine or ("horovod" if asked > 1 else "solo")

@@ -31,10 +31,8 @@ class HorovodWorld(MpiWorld):
 
     def __init__(self) -> None:
         super().__init__()
-        wanted = self.local_size == self.size and os.environ.get("HVD_ADAM_SUMS") != "horovod" and self.hears_farewells
-        self._one_machine = self._comm.allreduce(int(wanted)) == self.size
         os.environ.setdefault("HOROVOD_FUSION_THRESHOLD", "0")  # our buckets are whole: fusing would copy them
-        if self._one_machine and not hvd.nccl_built():
+        if self._sums != "horovod" and not hvd.nccl_built():
             os.environ.setdefault("HOROVOD_CYCLE_TIME", _IDLE_CYCLE)
         hvd.init()
         self.local_rank, self.local_size = hvd.local_rank(), hvd.local_size()
@@ -68,4 +66,4 @@ class HorovodWorld(MpiWorld):
         hvd.shutdown()
 
     def _by_mpi(self, tensor: torch.Tensor) -> bool:
-        return self._one_machine and tensor.device.type == "cpu" and carries(tensor.dtype)
+        return self._sums != "horovod" and tensor.device.type == "cpu" and carries(tensor.dtype)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Mapping
 
+from hvd_adam.errors import ConfigError
+
+SUMS = ("shared", "mpi", "horovod")  # who may make them between ranks of one machine; the first by default
 _STEP_OF_A_BATCH_SCRIPT = 0xFFFFFFF0  # Slurm numbers its own steps (batch, extern) from here up
 
 
@@ -35,6 +38,18 @@ def detect(environ: Mapping[str, str]) -> Launch | None:
         cure = "say srun --mpi=pmix (srun --mpi=list shows what there is), or start it with launchers/mpirun"
         return Launch("srun", int(environ["SLURM_STEP_NUM_TASKS"]), cure)
     return None
+
+
+def sums_by(environ: Mapping[str, str]) -> str:
+    """Who is to make the sums between ranks of one machine, one of `SUMS`.
+
+    Raises:
+        ConfigError: HVD_ADAM_SUMS names somebody else.
+    """
+    asked = environ.get("HVD_ADAM_SUMS") or SUMS[0]
+    if asked not in SUMS:
+        raise ConfigError(f"HVD_ADAM_SUMS={asked}", "nobody of that name makes sums", f"set one of {', '.join(SUMS)}")
+    return asked
 
 
 def slurm_job(environ: Mapping[str, str]) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Sequence
 import numpy as np
 import torch
 
+from hvd_adam.comm.launch import sums_by
 from hvd_adam.comm.mpi_home import name_mpi_home, yield_while_idle
 from hvd_adam.comm.placement import device_for
 from hvd_adam.comm.protocol import Finish, Handle, Number, finished
@@ -62,11 +63,11 @@ class MpiWorld:
         self.device = device_for(self.local_rank)  # sums pass through the host's memory
         self._half_sum = MPI.Op.Create(_add_halves, commute=True)
         self._farewell = Farewell(self._comm, self.host)
-        self.hears_farewells = self._farewell.hears  # else a rank that leaves early would be waited for
-        wanted = self.local_size == self.size > 1 and shares_memory()
-        wanted = wanted and os.environ.get("HVD_ADAM_SUMS", "shared") == "shared"
-        together = all(self._comm.allgather(wanted and self.hears_farewells))
-        self._shared = SharedSums(self._everybodys, self.rank, self._farewell.call) if together else None
+        alone = self.local_size == self.size and self._farewell.hears  # else one that leaves early would be waited for
+        asked = set(self._comm.allgather(sums_by(os.environ) if alone else "horovod"))
+        self._sums = asked.pop() if len(asked) == 1 else "horovod"  # who makes those of this one machine
+        shared = self._sums == "shared" and self.size > 1 and shares_memory()
+        self._shared = SharedSums(self._everybodys, self.rank, self._farewell.call) if shared else None
 
     def zeros(self, length: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         shared = self._shared.zeros(length, dtype) if self._shared and length and device.type == "cpu" else None

@@ -94,11 +94,11 @@ class SharedSums:
         memory = _Memory(size)
         where = self._gather(memory.address)
         others = [memory.of_another(one) for one in where[self._rank + 1 :] + where[: self._rank]]
-        seen = all(self._gather(memory.mapped is not None and None not in others))
+        maps = [one for one in (memory.mapped, *others) if one is not None]  # this rank's first
+        seen = all(self._gather(len(maps) == len(where)))
         memory.close()
         if not seen:
             return None
-        maps: list[Any] = [memory.mapped, *others]  # this rank's first
         tensors = [one[_HEAD:].view(dtype) for one in maps]
         pieces = [
             (place.start, tensors[0][place], [tensor[place] for tensor in tensors[1:]])
@@ -108,7 +108,7 @@ class SharedSums:
         heads, given = [_words(one, "q") for one in by_rank], [_words(one, "d") for one in by_rank]
         mine = maps[0][_HEAD:].view(dtype)  # no piece is a view of it, which would keep it alive
         self._tensors[mine] = Shared(self._rank, heads, given, pieces)
-        return mine  # type: ignore[no-any-return]
+        return mine
 
     def holds(self, tensor: torch.Tensor) -> bool:
         """Whether it came from `zeros`, whole."""

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from hvd_adam.comm.placement import set_seed
-from hvd_adam.comm.protocol import World
+from hvd_adam.comm.protocol import Handle, World
 from hvd_adam.optim.agreement import agree_on_shapes, refuse_drift, share_from_root
 from hvd_adam.optim.buckets import LOSS, PRESENCE, SAMPLES, SQUARES, STOP, Bucket, lay_out
 from hvd_adam.optim.mean import Mean
@@ -257,7 +257,7 @@ class DistributedOptimizer:
         self._ready = [0] * len(self._layout.buckets)
         self._launched = 0
         self._waited = 0.0  # seconds, inside of backward
-        self._in_flight: list[tuple[Bucket, Any]] = []
+        self._in_flight: list[tuple[Bucket, Handle]] = []
         self._buffers.keep()
         self._own.forget()
 
@@ -392,7 +392,7 @@ class DistributedOptimizer:
             sum_over_workers(self.world, self.worker_count, parts, name, out=bucket.flat)
             self._mean.arrived(bucket, self._mean.finish(bucket)(bucket.flat, 0))
 
-    def _arrive(self, bucket: Bucket, handle: Any) -> None:
+    def _arrive(self, bucket: Bucket, handle: Handle) -> None:
         square = self.world.wait(handle)
         if self._wire and bucket.views:
             self._wire.unpack(bucket, self.worker_count * self.accumulation)

@@ -101,12 +101,12 @@ def sum_over_workers(
 
     Two collectives: segments to their owners, sums back.
     """
-    if world.size == len(mine) == 1:  # one rank, one whole tree
-        return mine[0] if out is None else out.copy_(mine[0])
     share = workers // world.size
     nodes = [whole_subtrees(workers, r * share, (r + 1) * share) for r in range(world.size)]
     segment = mine[0].numel() // world.size
-    send = torch.stack(mine).view(len(mine), world.size, segment).transpose(0, 1).contiguous().view(-1)
+    send = mine[0]
+    if len(mine) > 1:
+        send = torch.stack(mine).view(len(mine), world.size, segment).transpose(0, 1).contiguous().view(-1)
     received = world.alltoall(
         send, [len(mine) * segment] * world.size, [len(held) * segment for held in nodes], f"{name}.parts"
     )

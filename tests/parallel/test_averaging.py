@@ -310,7 +310,7 @@ def test_measuring_changes_no_weight(world: World, options: dict[str, Any]) -> N
 
 def test_the_noise_scale_of_one_worker_is_refused(world: World) -> None:
     if world.size == 1:
-        with pytest.raises(ConfigError, match="set workers to 2 or more"):
+        with pytest.raises(ConfigError, match="Set workers to 2 or more"):
             DistributedOptimizer(torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0), world, noise_every=1)
     else:
         DistributedOptimizer(torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0), world, noise_every=1)
