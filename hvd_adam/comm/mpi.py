@@ -13,7 +13,7 @@ import torch
 from hvd_adam.comm.launch import sums_by
 from hvd_adam.comm.mpi_home import name_mpi_home, yield_while_idle
 from hvd_adam.comm.placement import device_for
-from hvd_adam.comm.protocol import Finish, Handle, Number, finished
+from hvd_adam.comm.protocol import Finish, Handle, Number, Seen, finished
 
 name_mpi_home()  # the import below opens MPI
 yield_while_idle()
@@ -21,7 +21,7 @@ yield_while_idle()
 from mpi4py import MPI  # noqa: E402
 
 from hvd_adam.comm.farewell import Farewell  # noqa: E402
-from hvd_adam.comm.shared import SharedSums, shares_memory  # noqa: E402
+from hvd_adam.comm.shared import SharedSums, seen, shares_memory  # noqa: E402
 
 _MPI_TYPES = {
     torch.float32: MPI.FLOAT,
@@ -56,22 +56,34 @@ class MpiWorld:
         self._comm = MPI.COMM_WORLD
         self.rank = self._comm.Get_rank()
         self.size = self._comm.Get_size()
-        here = self._comm.Split_type(MPI.COMM_TYPE_SHARED)
-        self.local_rank, self.local_size = here.Get_rank(), here.Get_size()
-        here.Free()
+        self._here = self._comm.Split_type(MPI.COMM_TYPE_SHARED)
+        self.local_rank, self.local_size = self._here.Get_rank(), self._here.Get_size()
         self.host = socket.gethostname()
         self.device = device_for(self.local_rank)  # sums pass through the host's memory
         self._half_sum = MPI.Op.Create(_add_halves, commute=True)
         self._farewell = Farewell(self._comm, self.host)
         alone = self.local_size == self.size and self._farewell.hears  # else one that leaves early would be waited for
-        asked = set(self._comm.allgather(sums_by(os.environ) if alone else "horovod"))
-        self._sums = asked.pop() if len(asked) == 1 else "horovod"  # who makes those of this one machine
-        shared = self._sums == "shared" and self.size > 1 and shares_memory()
-        self._shared = SharedSums(self._everybodys, self.rank, self._farewell.call) if shared else None
+        asked = set(self._comm.allgather(sums_by(os.environ)))
+        wish = asked.pop() if len(asked) == 1 else "horovod"
+        self._sums = wish if alone else "horovod"  # who makes those of this one machine
+        can = wish == "shared" and shares_memory() and self.local_size > 1
+        self._sees = any(self._comm.allgather(can))
+        self._shared = SharedSums(self._everybodys, self.rank, self._farewell.call) if alone and can else None
 
     def zeros(self, length: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         shared = self._shared.zeros(length, dtype) if self._shared and length and device.type == "cpu" else None
         return torch.zeros(length, dtype=dtype, device=device) if shared is None else shared
+
+    def seen(self, size: int) -> Seen | None:
+        if not self._sees:
+            return None
+        memory = seen(size if shares_memory() else 0, self._here.allgather)
+        everywhere = all(self._everybodys(memory is not None))
+        return Seen(memory, self._here.Get_rank()) if memory and everywhere else None
+
+    def meet(self) -> None:
+        with self._farewell.call():
+            self._here.Barrier()
 
     def start_allreduce(self, tensor: torch.Tensor, name: str, finish: Finish | None = None) -> Handle:
         if self._shared and self._shared.holds(tensor):

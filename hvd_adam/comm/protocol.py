@@ -5,7 +5,7 @@ Every rank makes the same calls in the same order. All sums are in place. Tensor
 
 from __future__ import annotations
 
-from typing import Callable, Protocol, Sequence
+from typing import Callable, NamedTuple, Protocol, Sequence
 
 import torch
 
@@ -17,6 +17,13 @@ Handle = Callable[[], Number]
 def finished(tensor: torch.Tensor, finish: Finish | None) -> Number:
     """What `finish` gives on all of a sum."""
     return finish(tensor, 0) if finish else 0.0
+
+
+class Seen(NamedTuple):
+    """Bytes of each rank of a machine, in one order on all of them, and which are this rank's own."""
+
+    everyones: list[torch.Tensor]
+    own: int
 
 
 class World(Protocol):
@@ -40,6 +47,18 @@ class World(Protocol):
 
     def zeros(self, length: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         """A collective call: one-dimensional memory for sums, which are fastest where a tensor is all of it."""
+
+    def seen(self, size: int) -> Seen | None:
+        """A collective call: memory that the ranks of each machine read and write together; zeros at first.
+
+        Args:
+            size: bytes; 0 where this rank wants none, and then nobody has any.
+
+        Returns None on all ranks where some do not see each other's, or no machine has more than one.
+        """
+
+    def meet(self) -> None:
+        """Returns when every rank of this machine has called it: what they wrote before is there."""
 
     def start_allreduce(self, tensor: torch.Tensor, name: str, finish: Finish | None = None) -> Handle:
         """Starts the sum of `tensor` over all ranks, in place; returns what `wait` takes.

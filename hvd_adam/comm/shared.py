@@ -90,21 +90,15 @@ class SharedSums:
 
     def zeros(self, length: int, dtype: torch.dtype) -> torch.Tensor | None:
         """A one-dimensional tensor of zeros whose sums are made here; None where this machine does not share memory."""
-        size = _HEAD + length * dtype.itemsize
-        memory = _Memory(size)
-        where = self._gather(memory.address)
-        others = [memory.of_another(one) for one in where[self._rank + 1 :] + where[: self._rank]]
-        maps = [one for one in (memory.mapped, *others) if one is not None]  # this rank's first
-        seen = all(self._gather(len(maps) == len(where)))
-        memory.close()
-        if not seen:
+        by_rank = _maps(_HEAD + length * dtype.itemsize, self._gather)
+        if by_rank is None:
             return None
+        maps = by_rank[self._rank :] + by_rank[: self._rank]  # this rank's first
         tensors = [one[_HEAD:].view(dtype) for one in maps]
         pieces = [
             (place.start, tensors[0][place], [tensor[place] for tensor in tensors[1:]])
             for place in _places(length, dtype.itemsize, self._rank, len(maps))
         ]
-        by_rank = maps[len(maps) - self._rank :] + maps[: len(maps) - self._rank]
         heads, given = [_words(one, "q") for one in by_rank], [_words(one, "d") for one in by_rank]
         mine = maps[0][_HEAD:].view(dtype)  # no piece is a view of it, which would keep it alive
         self._tensors[mine] = Shared(self._rank, heads, given, pieces)
@@ -150,8 +144,25 @@ def shares_memory() -> bool:
     return sys.platform == "linux" and platform.machine() in ("x86_64", "AMD64") and hasattr(os, "memfd_create")
 
 
+def seen(size: int, gather: Callable[[Any], list[Any]]) -> list[torch.Tensor] | None:
+    """A collective call: that many bytes of every rank, zeros at first, by rank; see `World.seen`."""
+    maps = _maps(_HEAD + size if size else 0, gather)
+    return maps and [one[_HEAD:] for one in maps]
+
+
+def _maps(size: int, gather: Callable[[Any], list[Any]]) -> list[torch.Tensor] | None:
+    """Memory of every rank with its head, by rank; None where one has none to give, or does not see another's."""
+    memory = _Memory(size)
+    where = gather(memory.address if size else None)
+    maps = [memory.mapped if one == memory.address else memory.of_another(one) for one in where]
+    found = [one for one in maps if one is not None]
+    complete = all(gather(len(found) == len(where)))
+    memory.close()
+    return found if complete else None
+
+
 class _Memory:
-    """This rank's memory, and how others find it; `mapped` is None where the system has none to give.
+    """This rank's memory, and how others find it; `mapped` is None where the system has none to give, or size is 0.
 
     A map keeps no file open: ranks x buckets would soon be more than a process may have.
     """
@@ -161,6 +172,8 @@ class _Memory:
         self._file: int | None = None
         self.mapped: torch.Tensor | None = None
         self.address: tuple[int, int, int] | None = None
+        if not size:
+            return
         with suppress(OSError, RuntimeError):  # a limit on files or on addresses: MPI makes the sums
             self._file = os.memfd_create("hvd_adam")
             os.ftruncate(self._file, size)

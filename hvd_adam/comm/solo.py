@@ -10,7 +10,7 @@ from typing import Sequence
 import torch
 
 from hvd_adam.comm.placement import device_for
-from hvd_adam.comm.protocol import Finish, Handle, Number, finished
+from hvd_adam.comm.protocol import Finish, Handle, Number, Seen, finished
 
 
 class SoloWorld:
@@ -26,6 +26,12 @@ class SoloWorld:
 
     def zeros(self, length: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         return torch.zeros(length, dtype=dtype, device=device)
+
+    def seen(self, size: int) -> Seen | None:
+        return None
+
+    def meet(self) -> None:
+        pass
 
     def start_allreduce(self, tensor: torch.Tensor, name: str, finish: Finish | None = None) -> Handle:
         return partial(finished, tensor, finish)

@@ -12,6 +12,7 @@ import torch
 
 from hvd_adam.comm.protocol import World
 from hvd_adam.errors import HvdAdamError, RunError
+from hvd_adam.optim.buckets import strides_of
 
 Made = TypeVar("Made")
 
@@ -98,7 +99,7 @@ def agree_on_shapes(world: World, parameters: Sequence[torch.Tensor], bucket_mb:
     Raises:
         RunError: they do not; says which rank has another model.
     """
-    shapes = [(tuple(one.shape), str(one.dtype), one.device.type) for one in parameters]
+    shapes = [(tuple(one.shape), strides_of(one), str(one.dtype), one.device.type) for one in parameters]
     count, short = sum(one.numel() for one in parameters), hashlib.blake2b(repr(shapes).encode(), digest_size=4)
     agree(
         world,

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from hvd_adam.comm.placement import set_seed
 from hvd_adam.comm.protocol import Handle, World
-from hvd_adam.optim.agreement import agree_on_shapes, refuse_drift, share_from_root
+from hvd_adam.optim.agreement import agree_on_shapes, share_from_root
 from hvd_adam.optim.buckets import LOSS, PRESENCE, SAMPLES, SQUARES, STOP, Bucket, lay_out
 from hvd_adam.optim.mean import Mean
 from hvd_adam.optim.module_buffers import ModuleBuffers
@@ -100,7 +100,7 @@ class DistributedOptimizer:
         check_sizes(clip_norm, bucket_mb)
         share = self.worker_count // world.size
         self.workers_here = range(world.rank * share, (world.rank + 1) * share)
-        self.accumulation, self.seed, self.check_every = accumulation, seed, check_every
+        self.accumulation, self.seed = accumulation, seed
         self.noise_every, self.exact = noise_every, determinism == "exact"
         self._parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
         check_parameters(self._parameters, scaled=scaler is not None)
@@ -120,10 +120,12 @@ class DistributedOptimizer:
             optimizer,
             self._parameters,
             self._layout,
+            world,
             parts=self.worker_count * accumulation,
             clip_norm=clip_norm,
             must_skip=skip_nonfinite or wire is not None or scaler is not None,
             scaler=scaler,
+            check_every=check_every,
         )
         self._sums = SubtreeSums(self.worker_count, self.workers_here.start, self.workers_here.stop)
         share_from_root(world, [*self._parameters, *(model.buffers() if model is not None else [])])
@@ -207,6 +209,7 @@ class DistributedOptimizer:
             refuse_closure()
         refuse_newcomers(self.optimizer, self._number)
         self._close_worker(last=True, stop=stop)
+        self._mean.begin(self._steps_taken + 1)
         started = time.perf_counter()
         self._launch_up_to(len(self._layout.buckets))
         for bucket, handle in self._in_flight:
@@ -218,15 +221,10 @@ class DistributedOptimizer:
         if self._wire:
             self._wire.learn(overflowed=skipped)
         squares = riders[SQUARES] / self.worker_count if self._measured else None
-        if skipped:
-            self._buffers.rewind()
-        else:
-            means = self._layout.riders[PRESENCE + len(self._parameters) :]
-            self._buffers.take_mean(means, self.worker_count, self.accumulation)
+        means = self._layout.riders[PRESENCE + len(self._parameters) :]
+        self._buffers.rewind() if skipped else self._buffers.take_mean(means, self.worker_count, self.accumulation)
         self._mean.step(skipped)
         self._steps_taken += not skipped
-        if self.check_every and self._steps_taken % self.check_every == 0:
-            refuse_drift(self.world, self._parameters, when=f"after {self._steps_taken} steps")
         self._reset()
         return Outcome(
             loss=riders[LOSS] / self.worker_count,
@@ -302,7 +300,7 @@ class DistributedOptimizer:
         """Takes a gradient into its bucket; from then on p.grad is the bucket's memory."""
         view, gradient = bucket.views[number], parameter.grad
         assert gradient is not None
-        in_place = gradient.data_ptr() == view.data_ptr() and gradient.dtype == view.dtype
+        in_place = gradient.data_ptr() == view.data_ptr() != 0 and gradient.dtype == view.dtype
         if in_place and number not in self._filled:
             refuse_remaining()
         if not in_place:
@@ -340,7 +338,7 @@ class DistributedOptimizer:
         for number, parameter in enumerate(self._parameters):
             bucket = self._layout.bucket_of[number]
             view, gradient = bucket.views[number], parameter.grad
-            own = gradient is not None and gradient.data_ptr() == view.data_ptr()
+            own = gradient is not None and gradient.data_ptr() == view.data_ptr() != 0  # that of empty ones
             low = view.dtype != parameter.dtype
             if bucket.index < self._launched:
                 if not own and not low:

@@ -91,11 +91,16 @@ def lay_out(
         bucket, start = Bucket(index, flat), 0
         for i in group:
             size = parameters[i].numel()
-            bucket.views[i] = flat[start : start + size].view(parameters[i].shape)
+            bucket.views[i] = flat[start : start + size].as_strided(parameters[i].shape, strides_of(parameters[i]))
             bucket_of[i] = bucket
             start += size
         buckets.append(bucket)
     return Layout(buckets, flat[length : length + extra], bucket_of)
+
+
+def strides_of(parameter: torch.Tensor) -> tuple[int, ...]:
+    """Of its gradient in a bucket: the parameter's own, such as channels_last, as far as they leave no gaps."""
+    return torch.empty_like(parameter, device="meta").stride()
 
 
 def _wire_type(parameter: torch.nn.Parameter) -> torch.dtype:

@@ -15,7 +15,7 @@ from hvd_adam.optim import kernel
 from hvd_adam.optim.kernel import Rule, Tensors
 from hvd_adam.schedules import Schedule, as_schedule
 
-_TENSORS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
+MOMENTS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
 _TORCHS_CHOICES = ("foreach", "capturable", "differentiable", "fused")  # of torch's kernel: no options here
 
 # torch keeps its compiler away from this method by a wrapper that imports the compiler: as long as the rest of torch
@@ -70,6 +70,7 @@ class GenericAdam(Optimizer):
     """
 
     _step_supports_amp_scaling = True
+    run: Callable[..., None] = staticmethod(kernel.run)  # one update of a list of tensors; see `divided`
 
     def __init__(
         self,
@@ -141,7 +142,8 @@ class GenericAdam(Optimizer):
         for group, rates in zip(self.param_groups, self.rates(), strict=True):
             group["t"] += 1
             for tensors, corrections in self._collect(group, rates):
-                _update(tensors, group, rates, corrections, grad_scale)
+                for some in kernel.by_layout(tensors):
+                    _update(self.run, some, group, rates, corrections, grad_scale)
         return loss
 
     def _collect(self, group: dict[str, Any], rates: Rates) -> list[tuple[Tensors, tuple[float, float] | None]]:
@@ -167,14 +169,14 @@ class GenericAdam(Optimizer):
                 found.largest.append(state["max_exp_avg_sq"])
             if track:
                 state["products"] *= torch.tensor([rates.beta1, rates.beta2], dtype=torch.float64)
-        return [(tensors, key[3]) for key, tensors in lists.items()]
+        return [(tensors, key[-1]) for key, tensors in lists.items()]
 
     def _state_of(self, parameter: Tensor, group: dict[str, Any]) -> dict[str, Any]:
         state = self.state[parameter]
         if not state:  # requires_grad was turned on later
             state.update(_fresh_state(parameter, group))
         if state["exp_avg"].device != parameter.device or state["exp_avg"].dtype != parameter.dtype:
-            for name in _TENSORS:
+            for name in MOMENTS:
                 if name in state:
                     state[name] = state[name].to(parameter)
             state["step"] = state["step"].to(parameter.device)
@@ -242,6 +244,7 @@ def _rates(group: dict[str, Any], t: int) -> Rates:
 
 
 def _update(
+    run: Callable[..., None],
     tensors: Tensors,
     group: dict[str, Any],
     rates: Rates,
@@ -249,7 +252,8 @@ def _update(
     grad_scale: Tensor | None,
 ) -> None:
     first = tensors.parameters[0]
-    fused = kernel.fused_available(first.device.type, first.dtype) and tensors.gradients[0].dtype == first.dtype
+    fused = kernel.fused_available(first.device.type, first.dtype)
+    fused = fused and tensors.alike and tensors.gradients[0].dtype == first.dtype
     torch._foreach_add_(tensors.steps, 1)
     eps = group["eps"] if group["eps_in"] == "denominator" else 0.0
     lr, eps = rates.lr, eps or kernel.floor_for(first.dtype)  # 0/0 counts as 0
@@ -257,7 +261,7 @@ def _update(
     own_correction = group["bias_correction"] and products is None and fused
     if group["bias_correction"] and not own_correction:
         if products is None:
-            _correct_each(tensors, group, rates, grad_scale)
+            _correct_each(run, tensors, group, rates, grad_scale)
             return
         done1, done2 = products[0] * rates.beta1, products[1] * rates.beta2
         root = math.sqrt(1.0 - done2)
@@ -267,31 +271,22 @@ def _update(
     rule = Rule(
         lr, rates.beta1, rates.beta2, eps, decay, group["decoupled_weight_decay"], group["amsgrad"], group["maximize"]
     )
-    if fused:
-        if not own_correction:
-            tensors.steps = [_endless(first.device)] * len(tensors.steps)
-        kernel.run_fused(tensors, rule, grad_scale)
-        return
-    if grad_scale is not None:
-        torch._foreach_div_(tensors.gradients, grad_scale.to(first.device))
-    kernel.run_foreach(tensors, rule)
+    if fused and not own_correction:
+        tensors.steps = [_endless(first.device)] * len(tensors.steps)
+    run(tensors, rule, fused, grad_scale)
 
 
-def _correct_each(tensors: Tensors, group: dict[str, Any], rates: Rates, grad_scale: Tensor | None) -> None:
+def _correct_each(
+    run: Callable[..., None], tensors: Tensors, group: dict[str, Any], rates: Rates, grad_scale: Tensor | None
+) -> None:
     """Constant betas without the fused kernel: parameters of the same age together."""
     ages: dict[float, list[int]] = {}
     for place, step in enumerate(tensors.steps):
         ages.setdefault(float(step), []).append(place)
     for age, places in ages.items():
-        some = Tensors(*([values[i] for i in places] if values else [] for values in _lists(tensors)))
+        some = tensors.at(places)
         torch._foreach_sub_(some.steps, 1)
-        _update(some, group, rates, (rates.beta1 ** (age - 1), rates.beta2 ** (age - 1)), grad_scale)
-
-
-def _lists(tensors: Tensors) -> tuple[list[Tensor], ...]:
-    return (
-        tensors.parameters, tensors.gradients, tensors.first, tensors.second, tensors.largest, tensors.steps
-    )  # fmt: skip
+        _update(run, some, group, rates, (rates.beta1 ** (age - 1), rates.beta2 ** (age - 1)), grad_scale)
 
 
 _ENDLESS: dict[torch.device, Tensor] = {}
@@ -367,7 +362,7 @@ def _check_shapes(groups: list[dict[str, Any]], state_dict: dict[str, Any]) -> N
     for group, other in zip(groups, saved, strict=True):
         for parameter, number in zip(group["params"], other["params"], strict=True):
             for name, value in state_dict["state"].get(number, {}).items():
-                if name in _TENSORS and tuple(value.shape) != tuple(parameter.shape):
+                if name in MOMENTS and tuple(value.shape) != tuple(parameter.shape):
                     raise ConfigError(
                         f"a state_dict whose parameter {number} has {name} of shape {tuple(value.shape)}",
                         f"the parameter here has shape {tuple(parameter.shape)}",

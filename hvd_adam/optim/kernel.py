@@ -6,7 +6,7 @@ parameters keep the memory that they came with.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -39,6 +39,14 @@ class Tensors:
     second: list[Tensor]
     largest: list[Tensor]
     steps: list[Tensor]
+    alike: bool = True  # those of one parameter lie in one order, without gaps
+
+    def at(self, places: list[int]) -> Tensors:
+        """Those of the parameters at these places."""
+        names = ("parameters", "gradients", "first", "second", "largest", "steps")
+        lists = {name: getattr(self, name) for name in names}
+        some = {name: [values[place] for place in places] if values else [] for name, values in lists.items()}
+        return replace(self, **some)
 
 
 @lru_cache(maxsize=64)
@@ -54,6 +62,35 @@ def fused_available(device_type: str, dtype: torch.dtype) -> bool:
     except (RuntimeError, AttributeError, TypeError, NotImplementedError):
         return False
     return True
+
+
+def by_layout(tensors: Tensors) -> list[Tensors]:
+    """Those that the fused kernel can take, and the others: it goes through memory, and asks for no strides."""
+    if all(map(Tensor.is_contiguous, (*tensors.parameters, *tensors.gradients, *tensors.first))):
+        return [tensors]
+    found: dict[bool, list[int]] = {True: [], False: []}
+    for place, together in enumerate(zip(tensors.parameters, tensors.gradients, tensors.first, strict=True)):
+        found[_lie_alike(*together)].append(place)
+    return [replace(tensors.at(places), alike=alike) for alike, places in found.items() if places]
+
+
+def _lie_alike(parameter: Tensor, *others: Tensor) -> bool:
+    """Whether their elements come in one order, without gaps."""
+    strides, *rest = (
+        [stride for stride, size in zip(one.stride(), one.shape, strict=True) if size > 1]
+        for one in (parameter, *others, torch.empty_like(parameter, device="meta"))
+    )
+    return all(one == strides for one in rest)
+
+
+def run(tensors: Tensors, rule: Rule, fused: bool, grad_scale: Tensor | None = None) -> None:
+    """One update by either kernel; the fused one corrects for bias by `steps`."""
+    if fused:
+        run_fused(tensors, rule, grad_scale)
+        return
+    if grad_scale is not None:
+        torch._foreach_div_(tensors.gradients, grad_scale.to(tensors.parameters[0].device))
+    run_foreach(tensors, rule)
 
 
 def run_fused(tensors: Tensors, rule: Rule, grad_scale: Tensor | None = None, found_inf: Tensor | None = None) -> None:

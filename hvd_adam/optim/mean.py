@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from hvd_adam.comm.protocol import Finish, Number
+from hvd_adam.comm.protocol import Finish, Number, World
+from hvd_adam.optim.agreement import refuse_drift
 from hvd_adam.optim.buckets import Bucket, Layout
+from hvd_adam.optim.divided import divide
 
 
 class Mean:
@@ -21,10 +24,12 @@ class Mean:
         optimizer: that takes the step.
         parameters: its own, by number.
         layout: buckets that hold the sums over all backward passes of all workers.
+        world: its ranks take the step; this is a collective call.
         parts: how many passes those are.
         clip_norm: largest Euclidean norm of the mean; None does not clip.
         must_skip: leaves out a step whose mean is not finite.
         scaler: a GradScaler that the losses went through, or None.
+        check_every: ranks compare their weights every so many steps; 0 never.
     """
 
     def __init__(
@@ -32,17 +37,28 @@ class Mean:
         optimizer: torch.optim.Optimizer,
         parameters: Sequence[Tensor],
         layout: Layout,
+        world: World,
         *,
         parts: int,
         clip_norm: float | None,
         must_skip: bool,
         scaler: Any,
+        check_every: int,
     ) -> None:
         self._optimizer, self._parameters, self._layout = optimizer, parameters, layout
         self._buckets = [bucket for bucket in layout.buckets if bucket.views]
         self._parts, self._clip_norm = parts, clip_norm
         self._must_skip, self._scaler = must_skip, scaler
+        self._world, self._check_every = world, check_every
+        self._checked: int | None = None  # the step under way, where it is one that is checked
+        self._divided = divide(optimizer, parameters, world)
         self._squares: dict[int, Number] = {}  # of this step's buckets
+
+    def begin(self, step: int) -> None:
+        """Before the sums of step >= 1."""
+        self._checked = step if self._check_every and step % self._check_every == 0 else None
+        if self._divided:
+            self._divided.begin(f"before step {step}" if self._checked else "")
 
     def finish(self, bucket: Bucket) -> Finish:
         """Makes means of a bucket's sums while they lie in the cache, and gives the sum of their squares."""
@@ -74,11 +90,18 @@ class Mean:
         return norm, skipped
 
     def step(self, skipped: bool) -> None:
-        """The optimizer's step, unless it is to be left out; a scaler learns of it either way."""
+        """The optimizer's step, unless it is to be left out; a scaler learns of it either way.
+
+        Raises:
+            RunError: ranks have drifted apart.
+        """
         if not skipped:
-            self._optimizer.step() if self._scaler is None else self._scaler.step(self._optimizer)
+            with self._divided.among_ranks() if self._divided else nullcontext():
+                self._optimizer.step() if self._scaler is None else self._scaler.step(self._optimizer)
         if self._scaler is not None:
             self._scaler.update()
+        if self._checked and not skipped:
+            refuse_drift(self._world, self._parameters, when=f"after {self._checked} steps")
 
     def _hand_over(self, present: set[int]) -> None:
         """Makes the gradients the parameters' own; those that are missing everywhere stay so."""

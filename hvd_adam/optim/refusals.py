@@ -53,6 +53,17 @@ def refuse_remaining() -> NoReturn:
     )
 
 
+def refuse_changed(parameter: torch.Tensor, was: torch.Tensor) -> None:
+    """Raises RunError where a parameter's precision, shape or device is not that of `was`, as it was wrapped."""
+    if (parameter.dtype, parameter.numel(), parameter.device) != (was.dtype, was.numel(), was.device):
+        raise RunError(
+            f"a parameter of {was.numel()} numbers, {was.dtype} on {was.device}, became one of {parameter.numel()}, "
+            f"{parameter.dtype} on {parameter.device}",
+            "it was changed after the wrapping, and other ranks of this machine write to where it was",
+            "move or convert the model first, then wrap its optimizer",
+        )
+
+
 def refuse_sparse(parameter: torch.Tensor) -> NoReturn:
     """Raises ConfigError."""
     raise ConfigError(

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from hvd_adam.comm import World, init
+from hvd_adam.optim import divided
 
 torch.set_num_threads(1)
 os.environ.setdefault("HOROVOD_CYCLE_TIME", "1")  # milliseconds; ranks of one machine would choose more
@@ -31,9 +32,13 @@ def open_world(engine: str) -> World:
     return _WORLDS[engine]
 
 
-@pytest.fixture(params=["horovod", "all by horovod", "mpi"])
-def world(request: pytest.FixtureRequest) -> World:
-    return open_world(request.param)
+@pytest.fixture(params=["horovod", "horovod, divided steps", "all by horovod", "mpi"])
+def world(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> World:
+    """Ranks of each engine; with divided steps, those of models of any size are, as elsewhere those of large ones."""
+    engine, _, steps = request.param.partition(", ")
+    if steps:
+        monkeypatch.setattr(divided, "SMALLEST", 1)
+    return open_world(engine)
 
 
 def pytest_sessionfinish() -> None:

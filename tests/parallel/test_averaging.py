@@ -84,6 +84,28 @@ def test_half_precision_on_the_wire_stays_close(world: World) -> None:
     assert largest_difference(run(world, torch.float32, wire="fp16"), whole_batch(torch.float32)) < 0.02
 
 
+@pytest.mark.parametrize("options", [{}, {"determinism": "exact"}, {"wire": "fp16"}, {"noise_every": 1}], ids=str)
+def test_channels_last_changes_where_weights_lie_and_not_what_they_become(
+    world: World, options: dict[str, Any]
+) -> None:
+    models = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        torch.manual_seed(2)
+        model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 5, 1)).double().to(memory_format=layout)
+        optimizer = DistributedOptimizer(GenericAdam(model.parameters(), lr=0.01), world, workers=WORKERS, **options)
+        for step in range(1, 5):
+            for worker in optimizer.workers(step):
+                images = torch.randn(2, 3, 6, 6, dtype=torch.float64).to(memory_format=layout)
+                loss = (model(images) ** 2).mean() * (worker + 1)
+                loss.backward()
+                optimizer.add(loss, 2)
+            optimizer.step()
+            optimizer.zero_grad()
+        models.append(model)
+    assert models[1][0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert largest_difference(*models) < (1e-3 if "wire" in options else 1e-12)
+
+
 def test_a_parameter_with_a_gradient_on_one_worker_only_is_averaged_over_all(world: World) -> None:
     used = nn.Parameter(torch.zeros(2))
     never = nn.Parameter(torch.ones(3))

@@ -15,6 +15,7 @@ from hvd_adam import data_sources
 from hvd_adam.comm import World
 from hvd_adam.config import from_plain
 from hvd_adam.errors import ConfigError, RunError
+from hvd_adam.optim import divided
 from hvd_adam.tasks.digits import Digits
 from hvd_adam.training.loop import train
 from hvd_adam.training.trace import read
@@ -177,7 +178,8 @@ def test_a_rank_that_has_drifted_is_named_at_the_next_check(world: World, folder
         return
     with pytest.raises(RunError) as caught:
         run(world, folder / "r", plain)
-    assert f"the parameters of rank {world.size - 1} differ from the others' after 2 steps" in str(caught.value)
+    when = "before step 2" if divided.SMALLEST == 1 else "after 2 steps"
+    assert f"the parameters of rank {world.size - 1} differ from the others' {when}" in str(caught.value)
     world.barrier()
     if world.rank == 0:
         assert read(folder / "r" / "trace.jsonl")[-1] == {"kind": "end", "step": 1, "status": "interrupted"}

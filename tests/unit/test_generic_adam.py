@@ -325,3 +325,47 @@ def test_a_state_of_another_shape_is_refused() -> None:
         GenericAdam([nn.Parameter(torch.zeros(4))]).load_state_dict(state)
     with pytest.raises(ConfigError, match="groups of"):
         GenericAdam(parameters(torch.float32)).load_state_dict(state)
+
+
+def laid_out(values: torch.Tensor, how: str) -> torch.Tensor:
+    """The same values, contiguous, with channels last, or with gaps between them."""
+    if how == "gaps":
+        return torch.stack([values] * 2, -1)[..., 0]
+    return values.to(memory_format=torch.channels_last if how == "channels last" else torch.contiguous_format)
+
+
+@pytest.mark.parametrize("parameters", ["contiguous", "channels last", "gaps"])
+@pytest.mark.parametrize("gradients", ["contiguous", "channels last", "gaps"])
+def test_memory_in_any_order_takes_the_same_step(parameters: str, gradients: str) -> None:
+    """Torch's fused kernel goes through memory, whatever the strides: a number would get another one's gradient."""
+    draw = torch.Generator().manual_seed(1)
+    ends = []
+    for how, of_gradients, kind in (
+        (parameters, gradients, GenericAdam),
+        ("contiguous", "contiguous", torch.optim.Adam),
+    ):
+        draw.manual_seed(1)
+        start = torch.randn(4, 3, 5, 5, generator=draw), torch.randn(7, generator=draw)
+        image, plain = nn.Parameter(laid_out(start[0], how)), nn.Parameter(start[1])
+        optimizer = kind([image, plain], lr=0.1, betas=(0.5, 0.9))
+        for _ in range(4):
+            gradient = torch.randn(4, 3, 5, 5, generator=draw)
+            image.grad, plain.grad = laid_out(gradient, of_gradients), torch.randn(7, generator=draw)
+            optimizer.step()
+        assert image.stride() == laid_out(start[0], how).stride()
+        ends.append([image.detach(), plain.detach()])
+    for ours, theirs in zip(*ends, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_a_model_that_turns_to_channels_last_later_takes_the_same_steps() -> None:
+    image, other = nn.Parameter(torch.ones(4, 3, 5, 5)), nn.Parameter(torch.ones(4, 3, 5, 5))
+    ours, theirs = GenericAdam([image]), torch.optim.Adam([other])
+    for step in range(4):
+        if step == 2:
+            image.data = image.data.to(memory_format=torch.channels_last)
+        gradient = torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(step))
+        image.grad, other.grad = gradient.to(memory_format=torch.channels_last), gradient
+        ours.step()
+        theirs.step()
+        torch.testing.assert_close(image, other, rtol=1e-6, atol=1e-7)

@@ -1,0 +1,195 @@
+"""One step of GenericAdam by all ranks of a machine: each updates a part of the weights, and writes it to the others'.
+
+Ranks hold the same weights, gradients and moments, so each would make the same update. Here the weights of every rank
+lie in memory that the others see, and the moments there once for all: a step reads and writes less, and a machine holds
+one pair of moments. The bits stay the same: a number is updated by the same kernel, from the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from hvd_adam.comm.heap import return_freed_memory
+from hvd_adam.comm.protocol import Seen, World
+from hvd_adam.optim import kernel
+from hvd_adam.optim.agreement import agree, refuse_drift
+from hvd_adam.optim.generic_adam import MOMENTS, GenericAdam
+from hvd_adam.optim.kernel import Rule, Tensors
+from hvd_adam.optim.refusals import refuse_changed
+
+SMALLEST = 1 << 20  # numbers of a model whose step is divided: meeting once more takes longer than a small one's update
+_LINE = 64  # bytes at which a tensor begins, and numbers at which it is cut: the kernel's vectors stay what they were
+_PIECE = 1 << 18  # numbers that are updated, and then written to the others from the cache
+_LEFT = 64 << 20  # bytes of tensors that came to the shared memory, before the system gets back where they were
+
+
+@dataclass(eq=False)
+class Part:
+    """Of one parameter, what this rank updates; tensors are one-dimensional.
+
+    Attributes:
+        own: the parameter's memory here.
+        others: the same on the other ranks.
+        moments: of the machine, by their names in the optimizer's state.
+        here: the elements that this rank updates.
+    """
+
+    own: Tensor
+    others: list[Tensor]
+    moments: dict[str, Tensor]
+    here: slice
+
+    def pieces(self) -> Iterator[slice]:
+        """Its elements, a piece at a time."""
+        for begin in range(self.here.start, self.here.stop, _PIECE):
+            yield slice(begin, min(begin + _PIECE, self.here.stop))
+
+
+class DividedStep:
+    """Divides the step of `optimizer` among the ranks of `world`; see `divide`.
+
+    Args:
+        parameters: all that the optimizer updates.
+        weights: memory of every rank of this machine.
+        moments: memory for those of all ranks.
+    """
+
+    def __init__(
+        self,
+        optimizer: GenericAdam,
+        parameters: Sequence[Tensor],
+        world: World,
+        weights: Seen,
+        moments: Tensor,
+    ) -> None:
+        self._optimizer, self._world = optimizer, world
+        self._parts: dict[Tensor, Part] = {}
+        numbers = sum(one.numel() for one in parameters)
+        first, last = (numbers * rank // len(weights.everyones) for rank in (weights.own, weights.own + 1))
+        before, place, its_place = 0, 0, 0
+        for parameter in parameters:
+            others = [_at(memory, place, parameter) for memory in weights.everyones]
+            own, state = others.pop(weights.own), {}
+            for name in _moments_of(optimizer, parameter):
+                state[name] = _at(moments, its_place, parameter)
+                its_place += _room(parameter)
+            begin, end = (_cut(at - before, parameter.numel()) for at in (first, last))
+            self._parts[parameter] = Part(own, others, state, slice(begin, end))
+            before, place = before + parameter.numel(), place + _room(parameter)
+        self._take_in()
+
+    def begin(self, check: str = "") -> None:
+        """Before the sums: what lies elsewhere since it was loaded comes back to the memory that others see.
+
+        Args:
+            check: when it is, for the message: ranks that drifted apart are named now, since the step hides it.
+
+        Raises:
+            RunError: they have, in weights or options, or a parameter is not what it was.
+        """
+        if check:
+            refuse_drift(self._world, self._parts, when=check)
+            agree(self._world, dict(_options(self._optimizer)))
+        self._take_in()
+
+    def _take_in(self) -> None:
+        """Each rank brings its part of the moments: the pages come to be near the rank that uses them."""
+        left = 0
+        for parameter, part in self._parts.items():
+            if parameter.data_ptr() != part.own.data_ptr():
+                refuse_changed(parameter, part.own)
+                part.own.copy_(parameter.detach().reshape(-1))
+                parameter.data = part.own.view(parameter.shape)
+                left += parameter.nbytes
+            state = self._optimizer.state[parameter]
+            for name, moment in part.moments.items():
+                if state[name].data_ptr() != moment.data_ptr():
+                    moment[part.here].copy_(state[name].reshape(-1)[part.here])
+                    state[name] = moment.view(parameter.shape)
+                    left += moment.nbytes
+            if left > _LEFT:
+                return_freed_memory()
+                left = 0
+        if left:
+            return_freed_memory()
+
+    @contextmanager
+    def among_ranks(self) -> Iterator[None]:
+        """Around the optimizer's step, on all ranks."""
+        self._optimizer.run = self._run
+        try:
+            yield
+        finally:
+            del self._optimizer.run
+        self._world.meet()
+
+    def _run(self, tensors: Tensors, rule: Rule, fused: bool, grad_scale: Tensor | None = None) -> None:
+        some, size = Tensors([], [], [], [], [], []), 0
+        written: list[Tensor] = []
+        read: list[Tensor] = []
+        for place, parameter in enumerate(tensors.parameters):
+            part, gradient = self._parts[parameter], tensors.gradients[place].view(-1)
+            for here in part.pieces():
+                own = part.own[here]
+                some.parameters.append(own)
+                some.gradients.append(gradient[here])
+                some.steps.append(tensors.steps[place])
+                for name, moments in zip(MOMENTS, (some.first, some.second, some.largest), strict=True):
+                    if name in part.moments:
+                        moments.append(part.moments[name][here])
+                written += [other[here] for other in part.others]
+                read += [own] * len(part.others)
+                size += own.numel()
+                if size >= _PIECE:
+                    kernel.run(some, rule, fused, grad_scale)
+                    torch._foreach_copy_(written, read)
+                    some, size, written, read = Tensors([], [], [], [], [], []), 0, [], []
+        if size:
+            kernel.run(some, rule, fused, grad_scale)
+            torch._foreach_copy_(written, read)
+
+
+def divide(optimizer: Optimizer, parameters: Sequence[Tensor], world: World) -> DividedStep | None:
+    """A collective call; None where each rank updates all: another optimizer, a small model, no memory that all see."""
+    if world.size == 1 or not isinstance(optimizer, GenericAdam) or sum(one.numel() for one in parameters) < SMALLEST:
+        return None
+    fits = all(one.is_contiguous() and one.device.type == "cpu" for one in parameters)
+    weights = world.seen(sum(map(_room, parameters)) if fits else 0)
+    moments = world.seen(sum(_room(one) * len(_moments_of(optimizer, one)) for one in parameters) if fits else 0)
+    if weights is None or moments is None:
+        return None
+    return DividedStep(optimizer, parameters, world, weights, moments.everyones[0])
+
+
+def _options(optimizer: GenericAdam) -> Iterator[tuple[str, str]]:
+    for number, group in enumerate(optimizer.param_groups):
+        for name, value in group.items():
+            if name != "params":
+                yield f"{name} of parameter group {number}", repr(value)
+
+
+def _moments_of(optimizer: GenericAdam, parameter: Tensor) -> list[str]:
+    return [name for name in MOMENTS if name in optimizer.state[parameter]]
+
+
+def _room(parameter: Tensor) -> int:
+    """Bytes that it takes."""
+    return -(-parameter.nbytes // _LINE) * _LINE
+
+
+def _at(memory: Tensor, place: int, parameter: Tensor) -> Tensor:
+    """As many numbers there, in a storage of their own: who saves them saves nothing else."""
+    if not parameter.numel():
+        return parameter.new_empty(0)
+    return torch.frombuffer(memory.numpy().data, dtype=parameter.dtype, count=parameter.numel(), offset=place)
+
+
+def _cut(at: int, length: int) -> int:
+    """The nearest place to cut a tensor, at or before that element."""
+    return length if at >= length else max(0, at) // _LINE * _LINE
