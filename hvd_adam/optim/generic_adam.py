@@ -149,14 +149,15 @@ class GenericAdam(Optimizer):
     def _collect(self, group: dict[str, Any], rates: Rates) -> list[tuple[Tensors, tuple[float, float] | None]]:
         """The group's parameters with gradients, by device, dtype and, for scheduled betas, correction."""
         lists: dict[Any, Tensors] = {}
-        track = _tracks_products(group)
+        track, amsgrad = _tracks_products(group), group["amsgrad"]
         for parameter in group["params"]:
             gradient = parameter.grad
             if gradient is None:
                 continue
-            state = self._state_of(parameter, group)
+            device, dtype = parameter.device, parameter.dtype
+            state = self._state_of(parameter, group, device, dtype)
             products = tuple(state["products"].tolist()) if track else None
-            key = (parameter.device, parameter.dtype, gradient.dtype, products)
+            key = (device, dtype, gradient.dtype, products)
             found = lists.get(key)
             if found is None:
                 found = lists[key] = Tensors([], [], [], [], [], [])
@@ -165,21 +166,24 @@ class GenericAdam(Optimizer):
             found.first.append(state["exp_avg"])
             found.second.append(state["exp_avg_sq"])
             found.steps.append(state["step"])
-            if group["amsgrad"]:
+            if amsgrad:
                 found.largest.append(state["max_exp_avg_sq"])
             if track:
                 state["products"] *= torch.tensor([rates.beta1, rates.beta2], dtype=torch.float64)
         return [(tensors, key[-1]) for key, tensors in lists.items()]
 
-    def _state_of(self, parameter: Tensor, group: dict[str, Any]) -> dict[str, Any]:
+    def _state_of(
+        self, parameter: Tensor, group: dict[str, Any], device: torch.device, dtype: torch.dtype
+    ) -> dict[str, Any]:
         state = self.state[parameter]
         if not state:  # requires_grad was turned on later
             state.update(_fresh_state(parameter, group))
-        if state["exp_avg"].device != parameter.device or state["exp_avg"].dtype != parameter.dtype:
+        first = state["exp_avg"]
+        if first.dtype is not dtype or first.device != device:
             for name in MOMENTS:
                 if name in state:
                     state[name] = state[name].to(parameter)
-            state["step"] = state["step"].to(parameter.device)
+            state["step"] = state["step"].to(device)
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -43,10 +43,9 @@ class Tensors:
 
     def at(self, places: list[int]) -> Tensors:
         """Those of the parameters at these places."""
-        names = ("parameters", "gradients", "first", "second", "largest", "steps")
-        lists = {name: getattr(self, name) for name in names}
-        some = {name: [values[place] for place in places] if values else [] for name, values in lists.items()}
-        return replace(self, **some)
+        lists = (self.parameters, self.gradients, self.first, self.second, self.largest, self.steps)
+        some = ([values[place] for place in places] if values else [] for values in lists)
+        return Tensors(next(some), next(some), next(some), next(some), next(some), next(some), self.alike)
 
 
 @lru_cache(maxsize=64)
