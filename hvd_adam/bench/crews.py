@@ -260,7 +260,7 @@ class _Crew:
             answers = [station.hear(PATIENCE) for station in self.stations]
         except OSError as error:
             raise self.failed(f"a rank gave no answer ({error})") from error
-        self.memory = max(answer["memory"] for answer in answers)
+        self.memory = max(self.memory, *(answer["memory"] for answer in answers))
         return answers
 
     def _signal(self, number: int) -> None:

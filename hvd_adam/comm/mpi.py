@@ -47,7 +47,7 @@ class MpiWorld:
     """The ranks of MPI_COMM_WORLD.
 
     A sum is one blocking MPI_Allreduce, made when it is started; of memory that `zeros` gave on one machine, it is
-    `SharedSums`'. `HVD_ADAM_SUMS=mpi` leaves that out.
+    `SharedSums`'. `HVD_ADAM_SUMS=mpi` leaves that out, and with it memory that ranks of any machine see together.
     """
 
     engine = "mpi"

@@ -67,6 +67,8 @@ class DistributedOptimizer:
         noise_every: every so many steps also measures `Outcome.worker_square`, for the noise scale; such
             a step starts no bucket during backward. 0 never does.
 
+    Ranks of one machine may divide GenericAdam's step (`divided.divide`): the weights then lie in other memory than
+    before, and the moments in one for all of them, which its own `step` is not to be called on beside this one's.
     `tell`, a function that may be set, hears "wait" and "backward" where a sum is made inside of backward.
 
     Raises:

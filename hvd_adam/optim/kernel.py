@@ -1,7 +1,7 @@
 """One Adam update of a list of tensors: torch's fused kernel where there is one, foreach elsewhere.
 
 Lists go through the fused kernel as fast as one flat buffer does (hvd-adam bench optimizer), so
-parameters keep the memory that they came with.
+parameters may lie anywhere.
 """
 
 from __future__ import annotations

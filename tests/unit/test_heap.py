@@ -36,3 +36,13 @@ def test_freed_memory_is_kept_unless_it_is_said_otherwise(environment: dict[str,
     )
     assert done.returncode == 0, done.stderr
     assert (int(done.stdout) > 20) is kept
+
+
+def test_freed_memory_goes_back_to_the_system_where_it_is_asked_for() -> None:
+    if not sys.platform.startswith("linux"):
+        pytest.skip("glibc's malloc alone is told")
+    asked = KEPT.replace("del tensor", "del tensor\nhvd_adam.comm.heap.return_freed_memory()")
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, env=plain, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 5
