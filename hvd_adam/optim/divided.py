@@ -7,9 +7,10 @@ one pair of moments. The bits stay the same: a number is updated by the same ker
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -19,11 +20,12 @@ from hvd_adam.comm.heap import return_freed_memory
 from hvd_adam.comm.protocol import Seen, World
 from hvd_adam.optim import kernel
 from hvd_adam.optim.agreement import agree, refuse_drift
-from hvd_adam.optim.generic_adam import MOMENTS, GenericAdam
+from hvd_adam.optim.generic_adam import MOMENTS, GenericAdam, complete_state
 from hvd_adam.optim.kernel import Rule, Tensors
-from hvd_adam.optim.refusals import refuse_changed
+from hvd_adam.optim.refusals import refuse_changed, refuse_other_moments
 
 SMALLEST = 1 << 20  # numbers of a model whose step is divided: meeting once more takes longer than a small one's update
+_WEIGHTS = "weights"
 _LINE = 64  # bytes at which a tensor begins, and numbers at which it is cut: the kernel's vectors stay what they were
 _PIECE = 1 << 18  # numbers that are updated, and then written to the others from the cache
 _LEFT = 64 << 20  # bytes of tensors that came to the shared memory, before the system gets back where they were
@@ -38,12 +40,14 @@ class Part:
         others: the same on the other ranks.
         moments: of the machine, by their names in the optimizer's state.
         here: the elements that this rank updates.
+        again: the parameter's memory, and each moment's by its name, once more: as the user may move a storage.
     """
 
     own: Tensor
     others: list[Tensor]
     moments: dict[str, Tensor]
     here: slice
+    again: Mapping[str, Callable[[], Tensor]]
 
     def pieces(self) -> Iterator[slice]:
         """Its elements, a piece at a time."""
@@ -68,50 +72,56 @@ class DividedStep:
         weights: Seen,
         moments: Tensor,
     ) -> None:
-        self._optimizer, self._world = optimizer, world
+        self._optimizer, self._world, self._hooked = optimizer, world, False
         self._parts: dict[Tensor, Part] = {}
         numbers = sum(one.numel() for one in parameters)
         first, last = (numbers * rank // len(weights.everyones) for rank in (weights.own, weights.own + 1))
         before, place, its_place = 0, 0, 0
         for parameter in parameters:
             others = [_at(memory, place, parameter) for memory in weights.everyones]
-            own, state = others.pop(weights.own), {}
+            again = {_WEIGHTS: partial(_at, weights.everyones[weights.own], place, parameter)}
             for name in _moments_of(optimizer, parameter):
-                state[name] = _at(moments, its_place, parameter)
+                again[name] = partial(_at, moments, its_place, parameter)
                 its_place += _room(parameter)
+            state = {name: made() for name, made in again.items() if name != _WEIGHTS}
             begin, end = (_cut(at - before, parameter.numel()) for at in (first, last))
-            self._parts[parameter] = Part(own, others, state, slice(begin, end))
+            self._parts[parameter] = Part(others.pop(weights.own), others, state, slice(begin, end), again)
             before, place = before + parameter.numel(), place + _room(parameter)
         self._take_in()
 
-    def begin(self, check: str = "") -> None:
-        """Before the sums: what lies elsewhere since it was loaded comes back to the memory that others see.
-
-        Args:
-            check: when it is, for the message: ranks that drifted apart are named now, since the step hides it.
+    def begin(self) -> None:
+        """Before the last sum: what lies elsewhere since it was loaded comes back to the memory that others see.
 
         Raises:
-            RunError: they have, in weights or options, or a parameter is not what it was.
+            RunError: a parameter or its moments are not what they were.
         """
-        if check:
-            refuse_drift(self._world, self._parts, when=check)
-            agree(self._world, dict(_options(self._optimizer)))
         self._take_in()
+
+    def check(self, when: str) -> None:
+        """A collective call: names ranks that have drifted apart, now, since weights are the same after the step.
+
+        Raises:
+            RunError: they have, in weights or options.
+        """
+        refuse_drift(self._world, self._parts, when=when)
+        agree(self._world, dict(_options(self._optimizer)))
 
     def _take_in(self) -> None:
         """Each rank brings its part of the moments: the pages come to be near the rank that uses them."""
         left = 0
+        complete_state(self._optimizer)
         for parameter, part in self._parts.items():
             if parameter.data_ptr() != part.own.data_ptr():
                 refuse_changed(parameter, part.own)
                 part.own.copy_(parameter.detach().reshape(-1))
-                parameter.data = part.own.view(parameter.shape)
+                parameter.data = part.again[_WEIGHTS]().view(parameter.shape)
                 left += parameter.nbytes
             state = self._optimizer.state[parameter]
+            refuse_other_moments(_moments_of(self._optimizer, parameter), part.moments)
             for name, moment in part.moments.items():
                 if state[name].data_ptr() != moment.data_ptr():
                     moment[part.here].copy_(state[name].reshape(-1)[part.here])
-                    state[name] = moment.view(parameter.shape)
+                    state[name] = part.again[name]().view(parameter.shape)
                     left += moment.nbytes
             if left > _LEFT:
                 return_freed_memory()
@@ -121,15 +131,18 @@ class DividedStep:
 
     @contextmanager
     def among_ranks(self) -> Iterator[None]:
-        """Around the optimizer's step, on all ranks."""
-        self._optimizer.run = self._run
+        """Around the optimizer's step, on all ranks; they meet before its hooks see the weights."""
+        self._hooked = bool(self._optimizer._optimizer_step_pre_hooks)
+        self._optimizer.run, self._optimizer.end = self._run, self._world.meet
         try:
             yield
         finally:
-            del self._optimizer.run
-        self._world.meet()
+            del self._optimizer.run, self._optimizer.end
 
     def _run(self, tensors: Tensors, rule: Rule, fused: bool, grad_scale: Tensor | None = None) -> None:
+        if self._hooked:  # a hook may have changed weights that others are about to write
+            self._world.meet()
+            self._hooked = False
         some, size = Tensors([], [], [], [], [], []), 0
         written: list[Tensor] = []
         read: list[Tensor] = []
@@ -147,24 +160,34 @@ class DividedStep:
                 read += [own] * len(part.others)
                 size += own.numel()
                 if size >= _PIECE:
-                    kernel.run(some, rule, fused, grad_scale)
-                    torch._foreach_copy_(written, read)
+                    _update(some, rule, fused, grad_scale, written, read)
                     some, size, written, read = Tensors([], [], [], [], [], []), 0, [], []
         if size:
-            kernel.run(some, rule, fused, grad_scale)
-            torch._foreach_copy_(written, read)
+            _update(some, rule, fused, grad_scale, written, read)
 
 
 def divide(optimizer: Optimizer, parameters: Sequence[Tensor], world: World) -> DividedStep | None:
     """A collective call; None where each rank updates all: another optimizer, a small model, no memory that all see."""
-    if world.size == 1 or not isinstance(optimizer, GenericAdam) or sum(one.numel() for one in parameters) < SMALLEST:
+    if world.size == 1 or type(optimizer) is not GenericAdam or sum(one.numel() for one in parameters) < SMALLEST:
         return None
-    fits = all(one.is_contiguous() and one.device.type == "cpu" for one in parameters)
+    complete_state(optimizer)
+    storages = [one.untyped_storage().data_ptr() for one in parameters if one.numel()]  # tied ones would be untied
+    fits = len(set(storages)) == len(storages) and all(
+        one.is_contiguous() and one.device.type == "cpu" for one in parameters
+    )
     weights = world.seen(sum(map(_room, parameters)) if fits else 0)
     moments = world.seen(sum(_room(one) * len(_moments_of(optimizer, one)) for one in parameters) if fits else 0)
     if weights is None or moments is None:
         return None
     return DividedStep(optimizer, parameters, world, weights, moments.everyones[0])
+
+
+def _update(
+    some: Tensors, rule: Rule, fused: bool, grad_scale: Tensor | None, written: list[Tensor], read: list[Tensor]
+) -> None:
+    kernel.run(some, rule, fused, grad_scale)
+    if written:
+        torch._foreach_copy_(written, read)
 
 
 def _options(optimizer: GenericAdam) -> Iterator[tuple[str, str]]:

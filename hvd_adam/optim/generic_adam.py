@@ -71,6 +71,7 @@ class GenericAdam(Optimizer):
 
     _step_supports_amp_scaling = True
     run: Callable[..., None] = staticmethod(kernel.run)  # one update of a list of tensors; see `divided`
+    end: Callable[[], None] = staticmethod(lambda: None)  # called when all are updated
 
     def __init__(
         self,
@@ -144,6 +145,7 @@ class GenericAdam(Optimizer):
             for tensors, corrections in self._collect(group, rates):
                 for some in kernel.by_layout(tensors):
                     _update(self.run, some, group, rates, corrections, grad_scale)
+        self.end()
         return loss
 
     def _collect(self, group: dict[str, Any], rates: Rates) -> list[tuple[Tensors, tuple[float, float] | None]]:
@@ -215,6 +217,14 @@ class GenericAdam(Optimizer):
             if "t" not in group:
                 steps = [self.state[p]["step"] for p in group["params"] if "step" in self.state.get(p, {})]
                 group["t"] = int(max((float(step) for step in steps), default=0))
+
+
+def complete_state(optimizer: GenericAdam) -> None:
+    """Gives fresh state to parameters that have none: unfrozen since, or never stepped in what was loaded."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if parameter.requires_grad and not optimizer.state[parameter]:
+                optimizer.state[parameter].update(_fresh_state(parameter, group))
 
 
 def _fresh_state(parameter: Tensor, group: dict[str, Any]) -> dict[str, Any]:

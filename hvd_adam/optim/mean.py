@@ -55,10 +55,10 @@ class Mean:
         self._squares: dict[int, Number] = {}  # of this step's buckets
 
     def begin(self, step: int) -> None:
-        """Before the sums of step >= 1."""
+        """Before the last sum of step >= 1."""
         self._checked = step if self._check_every and step % self._check_every == 0 else None
         if self._divided:
-            self._divided.begin(f"before step {step}" if self._checked else "")
+            self._divided.begin()
 
     def finish(self, bucket: Bucket) -> Finish:
         """Makes means of a bucket's sums while they lie in the cache, and gives the sum of their squares."""
@@ -75,7 +75,13 @@ class Mean:
         self._squares[bucket.index] = square
 
     def take(self, present: set[int]) -> tuple[float, bool]:
-        """Makes the gradients of the parameters in `present`; returns the mean's norm, and whether to skip the step."""
+        """Makes the gradients of the parameters in `present`; returns the mean's norm, and whether to skip the step.
+
+        Raises:
+            RunError: ranks that divide the step have drifted apart.
+        """
+        if self._checked and self._divided:
+            self._divided.check(f"before step {self._checked}")
         if self._scaler is not None:
             self._hand_over(present)
             self._scaler.unscale_(self._optimizer)

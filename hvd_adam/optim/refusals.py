@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Collection, Container
 from typing import NoReturn
 
 import torch
@@ -61,6 +61,16 @@ def refuse_changed(parameter: torch.Tensor, was: torch.Tensor) -> None:
             f"{parameter.dtype} on {parameter.device}",
             "it was changed after the wrapping, and other ranks of this machine write to where it was",
             "move or convert the model first, then wrap its optimizer",
+        )
+
+
+def refuse_other_moments(now: Collection[str], before: Collection[str]) -> None:
+    """Raises RunError where an optimizer's state has other moments than when it was wrapped."""
+    if set(now) != set(before):
+        raise RunError(
+            f"an optimizer whose state has {', '.join(sorted(now))}, and had {', '.join(sorted(before))} when wrapped",
+            "ranks of this machine share memory for those that it had then",
+            "load such a state, or set amsgrad, before hvd_adam.DistributedOptimizer(optimizer, world, ...)",
         )
 
 

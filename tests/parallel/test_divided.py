@@ -17,6 +17,7 @@ from torch import nn
 
 from hvd_adam import DistributedOptimizer, GenericAdam
 from hvd_adam.comm import World, shared
+from hvd_adam.comm.protocol import Seen
 from hvd_adam.errors import RunError
 from hvd_adam.optim import divided, generic_adam
 
@@ -282,3 +283,86 @@ def test_all_see_what_one_writes_after_they_have_met(world: World) -> None:
 def test_nobody_has_memory_where_one_wants_none() -> None:
     world = sharing()
     assert world.seen(0 if world.rank == world.size - 1 else 500) is None
+
+
+def test_a_rank_that_is_alone_on_its_machine_updates_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    parameters, others = weights(), weights()
+    whole = wrapped(others, whole=True)
+    monkeypatch.setattr(sharing(), "seen", lambda size: Seen([torch.zeros(size, dtype=torch.uint8)], 0))
+    optimizer = wrapped(parameters)
+    for one, its in ((optimizer, parameters), (whole, others)):
+        steps(one, its, range(1, 4))
+    assert_equal(optimizer, whole)
+
+
+def test_a_storage_that_torch_moves_is_brought_back() -> None:
+    parameters, others = weights(), weights()
+    optimizer, whole = wrapped(parameters), wrapped(others, whole=True)
+    for step in range(1, 5):
+        for one, its in ((optimizer, parameters), (whole, others)):
+            steps(one, its, range(step, step + 1))
+        assert_equal(optimizer, whole)
+        if sharing().rank == 0:
+            parameters[5].data.share_memory_()
+            optimizer.optimizer.state[parameters[5]]["exp_avg"].share_memory_()
+
+
+def test_parameters_without_state_get_a_fresh_one() -> None:
+    """Unfrozen before the wrapping, or never stepped in a state of torch's Adam."""
+    torchs, parameters, others = weights(), weights(), weights()
+    lazy = torch.optim.Adam(torchs)
+    torchs[5].grad = torch.ones_like(torchs[5])
+    lazy.step()
+    made = []
+    for its, whole in ((parameters, False), (others, True)):
+        its[0].requires_grad_(False)
+        adam = GenericAdam(its)
+        its[0].requires_grad_(True)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(divided, "SMALLEST", 1 << 60 if whole else 1)
+            made.append(DistributedOptimizer(adam, sharing()))
+        steps(made[-1], its, range(1, 3))
+        made[-1].load_state_dict(deepcopy(lazy.state_dict()))
+        steps(made[-1], its, range(3, 5))
+    assert_equal(*made)
+
+
+def test_a_state_with_other_moments_is_refused() -> None:
+    parameters, others = weights(), weights()
+    optimizer, other = wrapped(parameters), GenericAdam(others, amsgrad=True)
+    optimizer.load_state_dict(other.state_dict())
+    if sharing().size > 1:
+        with pytest.raises(RunError, match="has exp_avg, exp_avg_sq, max_exp_avg_sq, and had exp_avg, exp_avg_sq when"):
+            steps(optimizer, parameters, range(1, 2))
+
+
+def test_hooks_see_whole_steps_and_what_they_change_counts_once() -> None:
+    parameters, others = weights(), weights()
+    seen: list[list[torch.Tensor]] = [[], []]
+    made = [wrapped(parameters), wrapped(others, whole=True)]
+    for place, its in enumerate((parameters, others)):
+
+        def before(*given: Any, its: list[nn.Parameter] = its) -> None:
+            time.sleep(0.01 * sharing().rank)
+            with torch.no_grad():
+                torch._foreach_mul_(its, 0.5)
+
+        def after(*given: Any, its: list[nn.Parameter] = its, place: int = place) -> None:
+            seen[place] += [one.detach().clone() for one in its]
+
+        made[place].optimizer.register_step_pre_hook(before)
+        made[place].optimizer.register_step_post_hook(after)
+    for step in range(1, 4):
+        for one, its in zip(made, (parameters, others), strict=True):
+            steps(one, its, range(step, step + 1))
+    assert len(seen[0]) == 3 * len(parameters)
+    assert all(torch.equal(a, b) for a, b in zip(*seen, strict=True))
+
+
+def test_tied_weights_and_subclasses_are_updated_whole() -> None:
+    class Mine(GenericAdam):
+        """With a step of its own, perhaps."""
+
+    tied = nn.Parameter(torch.ones(100))
+    assert DistributedOptimizer(GenericAdam([tied, nn.Parameter(tied.data)]), sharing())._mean._divided is None
+    assert DistributedOptimizer(Mine(weights()), sharing())._mean._divided is None
