@@ -77,7 +77,7 @@ class MpiWorld:
     def seen(self, size: int) -> Seen | None:
         if not self._sees:
             return None
-        memory = seen(size if shares_memory() else 0, self._here.allgather)
+        memory = seen(size if shares_memory() else 0, partial(self._everybodys, among=self._here))
         everywhere = all(self._everybodys(memory is not None))
         return Seen(memory, self._here.Get_rank()) if memory and everywhere else None
 
@@ -126,9 +126,9 @@ class MpiWorld:
     def allgather_bytes(self, content: bytes) -> list[bytes]:
         return self._everybodys(content)
 
-    def _everybodys(self, value: Any) -> list[Any]:
+    def _everybodys(self, value: Any, among: MPI.Comm | None = None) -> list[Any]:
         with self._farewell.call():
-            return self._comm.allgather(value)
+            return (among or self._comm).allgather(value)
 
     def barrier(self) -> None:
         with self._farewell.call():

@@ -49,6 +49,12 @@ class Part:
     here: slice
     again: Mapping[str, Callable[[], Tensor]]
 
+    def holds(self, parameter: Tensor, state: Mapping[str, Tensor]) -> bool:
+        """Whether the parameter and its moments lie here."""
+        return parameter.data_ptr() == self.own.data_ptr() and all(
+            name in state and state[name].data_ptr() == moment.data_ptr() for name, moment in self.moments.items()
+        )
+
     def pieces(self) -> Iterator[slice]:
         """Its elements, a piece at a time."""
         for begin in range(self.here.start, self.here.stop, _PIECE):
@@ -87,15 +93,39 @@ class DividedStep:
             begin, end = (_cut(at - before, parameter.numel()) for at in (first, last))
             self._parts[parameter] = Part(others.pop(weights.own), others, state, slice(begin, end), again)
             before, place = before + parameter.numel(), place + _room(parameter)
-        self._take_in()
+        self.take_in()
 
-    def begin(self) -> None:
-        """Before the last sum: what lies elsewhere since it was loaded comes back to the memory that others see.
+    def take_in(self) -> None:
+        """Before the last sum: what lies elsewhere, at first or since a load, comes to the memory that others see.
+
+        Each rank brings its part of the moments: their pages come to be near the rank that uses them.
 
         Raises:
             RunError: a parameter or its moments are not what they were.
         """
-        self._take_in()
+        state = self._optimizer.state
+        moved = [one for one, part in self._parts.items() if not part.holds(one, state[one])]
+        if not moved:
+            return
+        complete_state(self._optimizer)
+        left = 0
+        for parameter in moved:
+            part, moments = self._parts[parameter], state[parameter]
+            refuse_changed(parameter, part.own)
+            refuse_other_moments(_moments_of(self._optimizer, parameter), part.moments)
+            if parameter.data_ptr() != part.own.data_ptr():
+                part.own.copy_(parameter.detach().reshape(-1))
+                parameter.data = part.again[_WEIGHTS]().view(parameter.shape)
+                left += parameter.nbytes
+            for name, moment in part.moments.items():
+                if moments[name].data_ptr() != moment.data_ptr():
+                    moment[part.here].copy_(moments[name].reshape(-1)[part.here])
+                    moments[name] = part.again[name]().view(parameter.shape)
+                    left += moment.nbytes
+            if left > _LEFT:
+                return_freed_memory()
+                left = 0
+        return_freed_memory()
 
     def check(self, when: str) -> None:
         """A collective call: names ranks that have drifted apart, now, since weights are the same after the step.
@@ -105,29 +135,6 @@ class DividedStep:
         """
         refuse_drift(self._world, self._parts, when=when)
         agree(self._world, dict(_options(self._optimizer)))
-
-    def _take_in(self) -> None:
-        """Each rank brings its part of the moments: the pages come to be near the rank that uses them."""
-        left = 0
-        complete_state(self._optimizer)
-        for parameter, part in self._parts.items():
-            if parameter.data_ptr() != part.own.data_ptr():
-                refuse_changed(parameter, part.own)
-                part.own.copy_(parameter.detach().reshape(-1))
-                parameter.data = part.again[_WEIGHTS]().view(parameter.shape)
-                left += parameter.nbytes
-            state = self._optimizer.state[parameter]
-            refuse_other_moments(_moments_of(self._optimizer, parameter), part.moments)
-            for name, moment in part.moments.items():
-                if state[name].data_ptr() != moment.data_ptr():
-                    moment[part.here].copy_(state[name].reshape(-1)[part.here])
-                    state[name] = part.again[name]().view(parameter.shape)
-                    left += moment.nbytes
-            if left > _LEFT:
-                return_freed_memory()
-                left = 0
-        if left:
-            return_freed_memory()
 
     @contextmanager
     def among_ranks(self) -> Iterator[None]:

@@ -43,9 +43,19 @@ class Tensors:
 
     def at(self, places: list[int]) -> Tensors:
         """Those of the parameters at these places."""
-        lists = (self.parameters, self.gradients, self.first, self.second, self.largest, self.steps)
-        some = ([values[place] for place in places] if values else [] for values in lists)
-        return Tensors(next(some), next(some), next(some), next(some), next(some), next(some), self.alike)
+
+        def chosen(values: list[Tensor]) -> list[Tensor]:
+            return [values[place] for place in places] if values else []
+
+        return Tensors(
+            chosen(self.parameters),
+            chosen(self.gradients),
+            chosen(self.first),
+            chosen(self.second),
+            chosen(self.largest),
+            chosen(self.steps),
+            self.alike,
+        )
 
 
 @lru_cache(maxsize=64)

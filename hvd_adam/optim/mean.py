@@ -58,7 +58,7 @@ class Mean:
         """Before the last sum of step >= 1."""
         self._checked = step if self._check_every and step % self._check_every == 0 else None
         if self._divided:
-            self._divided.begin()
+            self._divided.take_in()
 
     def finish(self, bucket: Bucket) -> Finish:
         """Makes means of a bucket's sums while they lie in the cache, and gives the sum of their squares."""

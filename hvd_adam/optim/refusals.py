@@ -54,7 +54,7 @@ def refuse_remaining() -> NoReturn:
 
 
 def refuse_changed(parameter: torch.Tensor, was: torch.Tensor) -> None:
-    """Raises RunError where a parameter's precision, shape or device is not that of `was`, as it was wrapped."""
+    """Raises RunError where a parameter's precision, size or device is not that of `was`, as it was wrapped."""
     if (parameter.dtype, parameter.numel(), parameter.device) != (was.dtype, was.numel(), was.device):
         raise RunError(
             f"a parameter of {was.numel()} numbers, {was.dtype} on {was.device}, became one of {parameter.numel()}, "
