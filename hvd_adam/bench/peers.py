@@ -31,6 +31,7 @@ class Peer:
         what: in a few words, for the table.
         build: (model, batch) -> the step; called on every rank.
         needs: packages without which it is left out.
+        imports: modules that its users' scripts import beside torch; ours set the environment of the process.
         environ: variables of its job.
         group: the kind of torch's process group that it wants.
         refuses: precisions that it cannot average.
@@ -39,6 +40,7 @@ class Peer:
     what: str
     build: Callable[[nn.Module, Batch], Step]
     needs: tuple[str, ...] = ()
+    imports: tuple[str, ...] = ()
     environ: Mapping[str, str] = field(default_factory=dict)
     group: str = ""
     refuses: tuple[str, ...] = ()
@@ -165,20 +167,26 @@ def _plain(model: nn.Module, batch: Batch, optimizer: Any) -> Step:
 
 
 _TUNED = {"HOROVOD_CYCLE_TIME": "0.5", "HOROVOD_FUSION_THRESHOLD": str(4 << 20)}
-_HOROVOD, _MPI, _BF16 = ("horovod",), ("mpi4py",), ("bfloat16",)
+_BF16 = ("bfloat16",)
+_OURS: Any = {"needs": ("horovod",), "imports": ("hvd_adam.optim.averaging", "hvd_adam.comm.horovod")}
+_HOROVOD: Any = {"needs": ("horovod",), "imports": ("horovod.torch",), "refuses": _BF16}
+_DDP: Any = {"imports": ("torch.nn.parallel",)}
+_OVER_MPI: Any = {"needs": ("mpi4py",), "imports": ("hvd_adam.optim.averaging", "hvd_adam.comm.mpi")}
 
 PEERS: dict[str, Peer] = {
-    OURS: Peer("ours, the default", _ours("horovod"), _HOROVOD),
-    "hvd_adam-horovod": Peer("ours, all sums by Horovod", _ours("horovod"), _HOROVOD, {"HVD_ADAM_SUMS": "horovod"}),
-    "hvd_adam-mpi": Peer("ours over plain MPI", _ours("mpi"), _MPI, {"HVD_ADAM_SUMS": "mpi"}),
-    EXACT: Peer("ours, exact mode", _ours("horovod", determinism="exact"), _HOROVOD),
-    "hvd_adam-fp16": Peer("ours, fp16 on the wire", _ours("horovod", wire="fp16"), _HOROVOD),
+    OURS: Peer("ours, the default", _ours("horovod"), **_OURS),
+    "hvd_adam-horovod": Peer(
+        "ours, all sums by Horovod", _ours("horovod"), environ={"HVD_ADAM_SUMS": "horovod"}, **_OURS
+    ),
+    "hvd_adam-mpi": Peer("ours over plain MPI", _ours("mpi"), environ={"HVD_ADAM_SUMS": "mpi"}, **_OVER_MPI),
+    EXACT: Peer("ours, exact mode", _ours("horovod", determinism="exact"), **_OURS),
+    "hvd_adam-fp16": Peer("ours, fp16 on the wire", _ours("horovod", wire="fp16"), **_OURS),
     BARE: Peer("forward and backward alone", _bare),
-    PARTS: Peer("bare + raw exchange + fused step, one after the other", _parts, _MPI, refuses=_BF16),
-    "horovod": Peer("stock Horovod, torch's default Adam", _horovod(False), _HOROVOD, refuses=_BF16),
-    "horovod-fused": Peer("stock Horovod, fused Adam", _horovod(True), _HOROVOD, refuses=_BF16),
-    "horovod-tuned": Peer("the same, cycle and fusion tuned", _horovod(True), _HOROVOD, _TUNED, refuses=_BF16),
-    "ddp": Peer("DDP over gloo, torch's default Adam", _ddp(False), group="gloo"),
-    "ddp-fused": Peer("DDP over gloo, fused Adam", _ddp(True), group="gloo"),
-    "ddp-mpi": Peer("DDP over MPI, fused Adam", _ddp(True), group="mpi"),
+    PARTS: Peer("bare + raw exchange + fused step, one after the other", _parts, refuses=_BF16, **_OVER_MPI),
+    "horovod": Peer("stock Horovod, torch's default Adam", _horovod(False), **_HOROVOD),
+    "horovod-fused": Peer("stock Horovod, fused Adam", _horovod(True), **_HOROVOD),
+    "horovod-tuned": Peer("the same, cycle and fusion tuned", _horovod(True), environ=_TUNED, **_HOROVOD),
+    "ddp": Peer("DDP over gloo, torch's default Adam", _ddp(False), group="gloo", **_DDP),
+    "ddp-fused": Peer("DDP over gloo, fused Adam", _ddp(True), group="gloo", **_DDP),
+    "ddp-mpi": Peer("DDP over MPI, fused Adam", _ddp(True), group="mpi", **_DDP),
 }

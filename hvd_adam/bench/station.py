@@ -77,18 +77,19 @@ def _build(order: dict[str, Any]) -> tuple[Act, int]:
         return exchange(order["engine"], order["piece"]), _peak_memory()
     import torch
 
+    from hvd_adam.bench.names import OURS
     from hvd_adam.bench.peers import PEERS, ours_with_workers
     from hvd_adam.bench.workloads import DTYPES, loaded, workload
 
     torch.manual_seed(0)
-    for package in ("hvd_adam.optim.averaging", "hvd_adam.comm.horovod", "torchvision"):
+    chosen = PEERS[order.get("peer", OURS)]
+    for module in ("torchvision", *chosen.imports):
         with suppress(ImportError):
-            import_module(package)
+            import_module(module)
     before = _peak_memory()
     load = workload(order["model"])
     if order["build"] == "workers":
         return ours_with_workers(load), before
-    chosen = PEERS[order["peer"]]
     if chosen.group:
         import torch.distributed as dist
 
