@@ -82,12 +82,16 @@ def _read(file: Path, kind: str) -> Kept:
 
 def _optimizer(kept: Kept) -> Iterator[Figure]:
     for one in kept["timings"]:
-        times = one["seconds"]
+        times = {(row["peer"], row["surroundings"]): row["seconds"] for row in one["rows"]}
         name = one["parameters"] + ("" if one["dtype"] == "float32" else f", {one['dtype']}")
-        ours = times["GenericAdam"]
-        yield Figure("GenericAdam's step / torch's fused Adam", name, ratio(ours, times["torch fused"]), 1.05)
-        goal = 0.25 if name == "resnet18" else None
-        yield Figure("GenericAdam's step / torch's default Adam", name, ratio(ours, times["torch default"]), goal)
+        ours = times["GenericAdam", LAUNCHER]
+        for peer, goals in (("fused", (1.05, 1.05)), ("default", (0.25, 0.25) if name == "resnet18" else (None, None))):
+            theirs, plain = (times.get((f"torch {peer}", where)) for where in (LAUNCHER, INSTALLED))
+            if theirs and plain:
+                yield Figure(
+                    f"GenericAdam's step / torch's {peer} Adam", name, ratio(ours, theirs), goals[0],
+                    ratio(ours, plain), goals[1],
+                )  # fmt: skip
 
 
 def _each(goal: float) -> dict[str, float]:

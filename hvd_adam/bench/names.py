@@ -14,6 +14,11 @@ OURS, EXACT, BARE, PARTS = "hvd_adam", "hvd_adam-exact", "bare", "parts"
 Thing = TypeVar("Thing")
 
 
+def job_name(peer: str, surroundings: str) -> str:
+    """What the job of a peer is called."""
+    return f"{peer} ({surroundings})"
+
+
 def known(kind: str, name: str, things: Mapping[str, Thing]) -> Thing:
     """Return the model, the peer, ... of that name.
 

@@ -1,112 +1,132 @@
-"""GenericAdam's step beside torch's Adam, in one process, the optimizers taking turns in random order."""
+"""GenericAdam's step beside torch's Adam: every optimizer is a job of its own, on ranks that step at the same time."""
 
 from __future__ import annotations
 
-import gc
 import random
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from hvd_adam.bench.crews import Crews, Job
+from hvd_adam.bench.names import INSTALLED, LAUNCHER, job_name
 from hvd_adam.bench.ratios import Ratio, median, ratio
+from hvd_adam.bench.surroundings import IMPORTS
 from hvd_adam.bench.workloads import DTYPES, WORKLOADS, numbers, shapes_of
 from hvd_adam.optim.generic_adam import GenericAdam
 
-TURN = 0.1  # seconds of a turn, about
-FUSED = "torch fused"
+TURN = 0.3  # seconds of a turn, about
+MOST = 1000  # steps of a turn
+OURS, FUSED = "GenericAdam", "torch fused"
 Tensors = list[torch.Tensor]
 
 PEERS: dict[str, Callable[[Tensors], torch.optim.Optimizer]] = {
+    OURS: lambda p: GenericAdam(p),
+    "GenericAdam, scheduled": lambda p: GenericAdam(
+        p, "0.001/sqrt(t)", (0.9, "1 - 0.9/t"), bias_correction=False, eps_in="v0", v0=1e-8
+    ),
     FUSED: lambda p: torch.optim.Adam(p, fused=True),
     "torch foreach": lambda p: torch.optim.Adam(p, foreach=True),
     "torch for-loop": lambda p: torch.optim.Adam(p, foreach=False, fused=False),
     "torch default": lambda p: torch.optim.Adam(p),
-    "GenericAdam": lambda p: GenericAdam(p),
-    "GenericAdam, scheduled": lambda p: GenericAdam(
-        p, "0.001/sqrt(t)", (0.9, "1 - 0.9/t"), bias_correction=False, eps_in="v0", v0=1e-8
-    ),
 }
 LISTS = (*WORKLOADS, "1e4", "1e6", "1e8", "1000x10")
 
 
-def needed_memory(name: str, dtype: str) -> int:
-    """Bytes of all optimizers: each has parameters, gradients and two moments of its own."""
-    return numbers(name) * DTYPES[dtype].itemsize * 4 * len(PEERS)
+def needed_memory(name: str, ranks: int, dtype: str) -> int:
+    """Bytes of one job: parameters, gradients, two moments, and what torch's default keeps on its way."""
+    return ranks * (6 * DTYPES[dtype].itemsize * numbers(name) + IMPORTS)
 
 
 @dataclass
 class Timings:
-    """Seconds of a step of each optimizer, a value a round, on the parameters of that name."""
+    """Seconds of a step of each optimizer in its surroundings, a value a start, on the parameters of that name."""
 
     name: str
     dtype: str
-    threads: int
-    seconds: dict[str, list[float]] = field(default_factory=dict)
+    ranks: int
+    seconds: dict[tuple[str, str], list[float]] = field(default_factory=dict)
 
-    def ratio(self, peer: str, to: str = FUSED) -> Ratio:
-        """One optimizer's time to another's, round by round."""
-        return ratio(self.seconds[peer], self.seconds[to])
+    def ratio(self, peer: str, surroundings: str) -> Ratio:
+        """Our time, as the launchers start it, to a peer's, round by round."""
+        return ratio(self.seconds[OURS, LAUNCHER], self.seconds[peer, surroundings])
 
     def to_plain(self) -> dict[str, Any]:
         """JSON's kinds only."""
-        return {"parameters": self.name, "dtype": self.dtype, "threads": self.threads, "seconds": self.seconds}
+        rows = [{"peer": peer, "surroundings": where, "seconds": s} for (peer, where), s in self.seconds.items()]
+        return {"parameters": self.name, "dtype": self.dtype, "ranks": self.ranks, "rows": rows}
 
 
-def measure(name: str, rounds: int, threads: int, dtype: str = "float32", seed: int = 0) -> Timings:
-    """Times the optimizers on parameters of one name, each on memory of its own, which is taken anew for every round.
+def measure(
+    name: str,
+    ranks: int,
+    peers: Sequence[str],
+    rounds: int,
+    dtype: str = "float32",
+    said: Callable[[str], None] = lambda _: None,
+    kept: Callable[[Timings], None] = lambda _: None,
+) -> Timings:
+    """Times a step of each optimizer, in a job that is started anew for every round and has the machine to itself.
 
-    A step differs with the memory that it gets: an interval has to cover that, too.
+    What torch's default takes for its temporaries depends on the life of the process: how much of a heap it finds,
+    and whether its malloc keeps what is freed. So optimizers share no process, and peers run as they are installed
+    and as the launchers start them; ours, which takes none, as the launchers start it.
+
+    Args:
+        name: of the parameters.
+        ranks: processes of each job. They step at the same time, as they do in training, each the whole step.
+        peers: names; ours is always among them.
+        rounds: starts of each.
+        dtype: of parameters and gradients.
+        said, kept: see `step.compare`.
 
     Raises:
         ConfigError: an unknown name.
+        RunError: a job does not start or does not answer.
     """
-    sizes = shapes_of(name)
-    torch.set_num_threads(threads)
-    found = Timings(name, dtype, threads, {peer: [] for peer in PEERS})
-    order, generator = list(PEERS), random.Random(seed)
-    for _ in range(rounds):
-        generator.shuffle(order)
-        optimizers = {peer: _make(PEERS[peer], sizes, DTYPES[dtype]) for peer in order}
-        once = max(_seconds(optimizer, 1) for optimizer in optimizers.values() for _ in range(2))
-        repeats = max(1, round(TURN / once))
-        generator.shuffle(order)
-        for peer in order:
-            found.seconds[peer].append(_seconds(optimizers[peer], repeats))
-        del optimizers
-        gc.collect()
+    shapes_of(name)
+    rows = [(peer, LAUNCHER) for peer in dict.fromkeys([OURS, *peers])]
+    rows += [(peer, INSTALLED) for peer, _ in rows if peer.startswith("torch")]
+    found = Timings(name, dtype, ranks, {row: [] for row in rows})
+    order = random.Random(0)
+    for number in range(rounds):
+        order.shuffle(rows)
+        for peer, where in rows:
+            what = {"build": "optimizer", "peer": peer, "parameters": name, "dtype": dtype}
+            with Crews([Job(job_name(peer, where), ranks, what, plain=where == INSTALLED)], number) as crews:
+                (seconds,) = next(crews.rounds(1, crews.calibrate(TURN, MOST))).values()
+            found.seconds[peer, where].append(seconds)
+        kept(found)
+        said(f"{name}: {number + 1} of {rounds} starts of {len(rows)} jobs")
     return found
 
 
-def _make(
-    build: Callable[[Tensors], torch.optim.Optimizer], sizes: Sequence[tuple[int, ...]], dtype: torch.dtype
-) -> torch.optim.Optimizer:
-    parameters = [torch.zeros(size, dtype=dtype, requires_grad=True) for size in sizes]
+def build(peer: str, name: str, dtype: str) -> Callable[[], None]:
+    """Return what makes one step of that optimizer, on parameters that each have a gradient."""
+    parameters = [torch.zeros(size, dtype=DTYPES[dtype], requires_grad=True) for size in shapes_of(name)]
     for parameter in parameters:
         parameter.grad = torch.full_like(parameter, 1e-3)
-    return build(parameters)
+    optimizer = PEERS[peer](parameters)
 
-
-def _seconds(optimizer: torch.optim.Optimizer, repeats: int) -> float:
-    started = time.perf_counter()
-    for _ in range(repeats):
+    def step() -> None:
         optimizer.step()
-    return (time.perf_counter() - started) / repeats
+
+    return step
 
 
 def table(found: Sequence[Timings]) -> Any:
-    """A rich table: each optimizer's step to torch's fused Adam, and the median milliseconds of that."""
+    """A rich table, ratios first."""
     from rich.table import Table
 
-    shown = Table(title=f"An optimizer's step / {FUSED}", title_justify="left", box=None)
-    shown.add_column("parameters")
-    for peer in PEERS:
-        shown.add_column(f"{peer}, ms" if peer == FUSED else peer, justify="right")
+    title = f"An optimizer's step, {found[0].ranks} ranks" if found else "An optimizer's step"
+    shown = Table(title=title, title_justify="left", box=None)
+    shown.add_column("ours / it", justify="right")
+    shown.add_column("ms a step", justify="right")
+    for column in ("peer", "surroundings", "parameters"):
+        shown.add_column(column)
     for one in found:
-        cells = [
-            f"{1e3 * median(one.seconds[peer]).value:.3g}" if peer == FUSED else str(one.ratio(peer)) for peer in PEERS
-        ]
-        shown.add_row(f"{one.name}, {one.dtype}", *cells)
+        for (peer, where), seconds in one.seconds.items():
+            milliseconds = f"{1e3 * median(seconds).value:.3g}"
+            shown.add_row(str(one.ratio(peer, where)), milliseconds, peer, where, f"{one.name}, {one.dtype}")
     return shown

@@ -75,6 +75,12 @@ def _build(order: dict[str, Any]) -> tuple[Act, int]:
         from hvd_adam.bench.exchange import exchange
 
         return exchange(order["engine"], order["piece"]), _peak_memory()
+    if order["build"] == "optimizer":
+        from hvd_adam.bench import optimizer
+
+        before = _peak_memory()
+        take = optimizer.build(order["peer"], order["parameters"], order["dtype"])
+        return lambda _: take(), before
     import torch
 
     from hvd_adam.bench.names import OURS

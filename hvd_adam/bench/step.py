@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hvd_adam.bench.crews import Crews, Job
-from hvd_adam.bench.names import BARE, INSTALLED, LAUNCHER, OURS, known
+from hvd_adam.bench.names import BARE, INSTALLED, LAUNCHER, OURS, job_name, known
 from hvd_adam.bench.peers import PEERS
 from hvd_adam.bench.ratios import Ratio, median, ratio
 from hvd_adam.bench.surroundings import IMPORTS, free_memory, lacking
@@ -64,11 +64,6 @@ class Comparison:
         ]
         said = {"model": self.model, "ranks": self.ranks, "dtype": self.dtype, "steps": self.steps}
         return {**said, "rows": rows, "left_out": self.left_out}
-
-
-def job_name(peer: str, surroundings: str) -> str:
-    """What the job of a peer is called."""
-    return f"{peer} ({surroundings})"
 
 
 def compare(

@@ -105,35 +105,45 @@ def allreduce(
 
 @bench.command()
 @click.option("--parameters", multiple=True, help="A model, 1e8, or 1000x10 (tensors x size); several allowed.")
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--peers", help='Which, separated by commas, such as "torch fused,torch default"; all by default.')
+@click.option("-n", "--ranks", type=click.IntRange(1), default=2, show_default=True)
 @_DTYPE
-@outputs("optimizer", 25)
+@outputs("optimizer", 5)
 def optimizer(
-    parameters: tuple[str, ...], threads: int, dtype: str, rounds: int, out: Path, as_json: bool, plot: Path | None
-) -> None:
+    parameters: tuple[str, ...], peers: str | None, ranks: int, dtype: str, rounds: int,
+    out: Path, as_json: bool, plot: Path | None,
+) -> None:  # fmt: skip
     """GenericAdam's step beside torch's Adam: for-loop, foreach and fused."""
     from hvd_adam.bench import optimizer as steps
+    from hvd_adam.bench.names import known
     from hvd_adam.bench.surroundings import facts, free_memory, lacking, save, warn
     from hvd_adam.bench.workloads import shapes_of
 
-    chosen, where = parameters or steps.LISTS, facts()
+    names = [name.strip() for name in peers.split(",")] if peers else list(steps.PEERS)
+    for name in names:
+        known("peer", name, steps.PEERS)
+    chosen, warnings = parameters or steps.LISTS, warn(ranks)
     for name in chosen:
         shapes_of(name)
-    tell(*warn(1))
+    tell(*warnings)
     done: list[steps.Timings] = []
     left_out: dict[str, str] = {}
+    where = {**facts(), "warnings": warnings}
+
+    def keep(*found: steps.Timings) -> None:
+        timings = [one.to_plain() for one in (*done, *found)]
+        save(out, "bench optimizer", {**where, "timings": timings, "left_out": left_out})
+
     with keeping(out):
         for name in chosen:
-            if why := lacking(steps.needed_memory(name, dtype), free_memory()):
+            if why := lacking(steps.needed_memory(name, ranks, dtype), free_memory()):
                 left_out[name] = why
                 tell(f"{name}: left out, {why}")
+                keep()
             else:
-                done.append(steps.measure(name, rounds, threads, dtype))
-                tell(f"{name}: done")
-            kept = {"timings": [one.to_plain() for one in done], "left_out": left_out}
-            save(out, "bench optimizer", {**where, **kept})
+                done.append(steps.measure(name, ranks, names, rounds, dtype, tell, keep))
     said = [f"{name}: left out, {why}" for name, why in left_out.items()]
-    finish(out, as_json, plot, steps.table(done), *said, f"n = {rounds} rounds {_MEDIANS}.")
+    finish(out, as_json, plot, steps.table(done), *said, *warnings, f"n = {rounds} starts {_MEDIANS} of the ratios.")
 
 
 for _command in COMMANDS:

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from hvd_adam.bench.crews import Crews, Job
+from hvd_adam.bench.peers import PEERS
 from hvd_adam.errors import RunError
+from hvd_adam.launchers import launcher
 
 pytestmark = pytest.mark.skipif(
     "OMPI_COMM_WORLD_SIZE" in os.environ, reason="starts jobs of its own: runs outside of one"
@@ -104,6 +106,41 @@ def test_a_job_that_does_not_start_is_left_out_unless_it_is_needed() -> None:
         assert list(next(crews.rounds(1, 3, 1024))) == ["good"]
     with pytest.raises(RunError, match="bad"), Crews([good, bad]):
         pass
+
+
+ENVIRONMENT = """
+import json, os, sys
+from hvd_adam.bench.station import _build
+order = {"build": "step", "peer": sys.argv[1], "model": "lenet", "samples": 2, "dtype": "float32"}
+before = dict(os.environ)
+_build({**order, "rank": 0, "ranks": 1, "store": f"file://{sys.argv[2]}"})
+changed = sorted(name for name in os.environ if os.environ[name] != before.get(name))
+print(json.dumps([changed, sorted(name for name in sys.modules if name.startswith("hvd_adam.comm"))]))
+"""
+
+
+@pytest.mark.parametrize("peer", [name for name in PEERS if name.startswith(("horovod", "ddp", "bare"))])
+def test_a_peer_as_installed_gets_nothing_of_ours(peer: str, tmp_path: Path) -> None:
+    """What we set for Open MPI would make stock Horovod's thread yield, and its step half as long."""
+    if PEERS[peer].why_not("float32"):
+        pytest.skip(PEERS[peer].why_not("float32"))
+    command = [str(launcher("mpirun")), "-n", "1", "--", sys.executable, "-c", ENVIRONMENT, peer]
+    environ = {**os.environ, "HVD_ADAM_PLAIN": "1"}
+    done = subprocess.run([*command, str(tmp_path / "store")], env=environ, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    changed, ours = json.loads(done.stdout.splitlines()[-1])
+    assert not [name for name in changed if name.startswith(("OMPI_", "MALLOC_", "HOROVOD_", "OMP_", "HVD_ADAM"))]
+    assert not ours
+
+
+def test_optimizers_are_timed_on_ranks_that_step_at_the_same_time(tmp_path: Path) -> None:
+    command = [*BENCH, "optimizer", "--parameters", "100x10", "--peers", "torch default", "--rounds", "1"]
+    done = subprocess.run([*command, "--out", "o.json"], cwd=tmp_path, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads((tmp_path / "o.json").read_text())["timings"][0]
+    assert found["ranks"] == 2 and len(found["rows"]) == 3
+    assert all(len(row["seconds"]) == 1 and row["seconds"][0] > 0 for row in found["rows"])
+    assert stations(str(tmp_path)) == []
 
 
 def test_a_step_grows_and_holds_memory_as_it_is_read(tmp_path: Path) -> None:

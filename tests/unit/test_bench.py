@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from hvd_adam.bench import growth, surroundings, throughput
+from hvd_adam.bench import growth, optimizer, surroundings, throughput
 from hvd_adam.bench.allreduce import Exchange, lines, read_size, sizes
 from hvd_adam.bench.memory import Held
 from hvd_adam.bench.names import INSTALLED, LAUNCHER
-from hvd_adam.bench.optimizer import measure
 from hvd_adam.bench.peers import PEERS
 from hvd_adam.bench.ratios import latency_and_bandwidth, median, ratio
 from hvd_adam.bench.step import Comparison, Row, compare, held, table
@@ -74,12 +73,6 @@ def test_the_transformer_has_about_ten_million_weights_and_every_model_takes_its
         assert loss_of(load.build(), load.batch(2)).item() > 0
 
 
-def test_the_optimizers_take_turns() -> None:
-    found = measure("1000", rounds=2, threads=1)
-    assert {len(values) for values in found.seconds.values()} == {2}
-    assert min(min(values) for values in found.seconds.values()) > 0
-
-
 def test_the_table_has_our_step_to_each_peer() -> None:
     rows = [Row("hvd_adam", "launcher's", [1.0] * 5, 0), Row("ddp", "as installed", [2.0] * 5, 0)]
     found = Comparison("lenet", 2, 3, rows, {"horovod": "horovod is not installed"})
@@ -103,6 +96,10 @@ def test_the_table_has_our_step_to_each_peer() -> None:
             "way: raw rng.\n  Bench knows no such way.\n  Did you mean raw ring?",
         ),
         (["optimizer", "--parameters", "many"], "parameters: many.\n"),
+        (
+            ["optimizer", "--peers", "torch fusd"],
+            "peer: torch fusd.\n  Bench knows no such peer.\n  Did you mean torch fused?",
+        ),
         (["step", "--model", "0x10"], "model: 0x10.\n"),
         (["scale", "--model", "resnet"], "model: resnet.\n  Bench knows no such model.\n  Did you mean resnet18?"),
         (["scale", "--parameters", "1e"], "parameters: 1e.\n"),
@@ -120,28 +117,13 @@ def test_a_wrong_name_is_said_before_anything_starts(arguments: list[str], expec
     assert done.exception.exit_code == 2
 
 
-def test_what_was_measured_is_kept(tmp_path: Path) -> None:
-    out = tmp_path / "new" / "optimizer.json"
-    done = CliRunner().invoke(cli, ["bench", "optimizer", "--parameters", "100", "--rounds", "1", "--out", str(out)])
-    assert done.exit_code == 0, done.output
-    kept = json.loads(out.read_text())
-    assert kept["kind"] == "bench optimizer"
-    assert kept["timings"][0]["seconds"].keys() >= {"GenericAdam", "torch fused"}
+@pytest.mark.parametrize("peer", optimizer.PEERS)
+def test_every_optimizer_takes_a_step_on_what_it_is_given(peer: str) -> None:
+    optimizer.build(peer, "3x5", "float32")()
 
 
 def test_every_peer_says_what_it_is() -> None:
     assert all(peer.what for peer in PEERS.values())
-
-
-def test_parameters_that_memory_does_not_hold_are_left_out_and_the_others_timed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(surroundings, "free_memory", lambda: 10**6)
-    command = ["bench", "optimizer", "--parameters", "1e6", "--parameters", "100", "--rounds", "1"]
-    done = CliRunner().invoke(cli, [*command, "--out", str(tmp_path / "o.json")])
-    assert done.exit_code == 0, done.output
-    assert "1e6: left out, it needs 91 MB and 0 MB are free" in done.output
-    assert [one["parameters"] for one in json.loads((tmp_path / "o.json").read_text())["timings"]] == ["100"]
 
 
 def test_a_model_without_work_has_the_parameters_of_its_name_and_a_gradient_for_each_of_them() -> None:
@@ -323,7 +305,43 @@ def test_what_was_measured_before_an_interrupt_is_kept(monkeypatch: pytest.Monke
     assert [len(row["seconds"]) for row in json.loads(out.read_text())["comparisons"][0]["rows"]] == [2, 2, 2]
 
 
-def test_a_program_gets_the_json_and_nothing_else(tmp_path: Path) -> None:
+def test_an_optimizer_starts_anew_each_round_as_installed_and_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    started: list[tuple[str, ...]] = []
+
+    class Starts(NoJobs):
+        def __init__(self, jobs, seed=0, needed=None) -> None:
+            super().__init__(jobs)
+            started.append(tuple((job.name, job.ranks, job.plain) for job in jobs))
+
+    monkeypatch.setattr(optimizer, "Crews", Starts)
+    command = ["bench", "optimizer", "--parameters", "100", "--peers", "torch fused", "-n", "3", "--rounds", "4"]
+    done = CliRunner().invoke(cli, [*command, "--out", str(tmp_path / "o.json")])
+    assert done.exit_code == 0, done.output
+    rows = {("GenericAdam", LAUNCHER), ("torch fused", LAUNCHER), ("torch fused", INSTALLED)}
+    kept = json.loads((tmp_path / "o.json").read_text())
+    assert kept["kind"] == "bench optimizer"
+    found = {(row["peer"], row["surroundings"]): row["seconds"] for row in kept["timings"][0]["rows"]}
+    assert found == dict.fromkeys(rows, [1.0] * 4)
+    expected = {((f"{peer} ({where})", 3, where == INSTALLED),) for peer, where in rows}
+    assert all(set(started[i : i + 3]) == expected for i in range(0, 12, 3)) and len(started) == 12
+
+
+def test_parameters_that_memory_does_not_hold_are_left_out_and_the_others_timed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(optimizer, "Crews", NoJobs)
+    monkeypatch.setattr(surroundings, "free_memory", lambda: 1 << 30)
+    command = ["bench", "optimizer", "--parameters", "1e8", "--parameters", "100", "--rounds", "1"]
+    done = CliRunner().invoke(cli, [*command, "--out", str(tmp_path / "o.json")])
+    assert done.exit_code == 0, done.output
+    assert "1e8: left out, it needs 5,177 MB and 1,024 MB are free" in done.output
+    assert [one["parameters"] for one in json.loads((tmp_path / "o.json").read_text())["timings"]] == ["100"]
+
+
+def test_a_program_gets_the_json_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(optimizer, "Crews", NoJobs)
     out, plot = tmp_path / "o.json", tmp_path / "o.png"
     command = ["bench", "optimizer", "--parameters", "100", "--rounds", "1", "--json", "--plot", str(plot)]
     done = CliRunner().invoke(cli, [*command, "--out", str(out)])
