@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -25,11 +26,12 @@ from hvd_adam.bench.figures import READERS, figures, headlines, limits, table, w
 TREE = Path(__file__).resolve().parents[1]
 RECORDED, PAGE, README = TREE / "benchmarks" / "recorded", TREE / "docs" / "performance.md", TREE / "README.md"
 BEGIN, END = "<!-- made by benchmarks/table.py -->", "<!-- end -->"
-PEERS = "hvd_adam-exact,hvd_adam-mpi,hvd_adam-horovod,parts,horovod,horovod-fused,horovod-tuned,ddp-fused"
+PEERS = "bare,hvd_adam-exact,hvd_adam-mpi,hvd_adam-horovod,parts,horovod,horovod-fused,horovod-tuned,ddp-fused"
 FEWER = "parts,horovod,ddp-fused"
 SIZES = "--parameters lenet --parameters resnet18 --parameters transformer --parameters 1e8 --parameters 1000x10"
+ADAMS = "--peers 'torch fused,torch default'"
 COMMANDS = {  # in the order of what a user asks first; (full, check)
-    "optimizer": (f"{SIZES} --rounds 15", f"{SIZES} --rounds 7"),
+    "optimizer": (f"{SIZES} {ADAMS} --rounds 11", f"{SIZES} {ADAMS} --rounds 5"),
     "step": (f"--peers {PEERS} --rounds 5 --turn 0.5 --fresh", f"--peers {FEWER} --rounds 5 --turn 0.3 --fresh"),
     "allreduce": ("--largest 512M --rounds 5", "--largest 64M --rounds 5"),
     "start": ("--rounds 7", "--rounds 5"),
@@ -41,15 +43,15 @@ COMMANDS = {  # in the order of what a user asks first; (full, check)
 
 def measure(kind: str, arguments: str, folder: Path) -> bool:
     """Runs one command of the benchmark; whether it went through."""
-    command = ["bench", kind, *arguments.split()]
-    print(f"hvd-adam {' '.join(command)}", flush=True)
+    command = ["bench", kind, *shlex.split(arguments)]
+    print(f"hvd-adam {shlex.join(command)}", flush=True)
     started = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as place:
         made = Path(place) / f"{kind}.json"
         code = subprocess.run([sys.executable, "-m", "hvd_adam", *command, "--out", str(made)], cwd=TREE).returncode
         if made.is_file():
-            kept = {**json.loads(made.read_text()), "command": f"hvd-adam {' '.join(command)}"}
+            kept = {**json.loads(made.read_text()), "command": f"hvd-adam {shlex.join(command)}"}
             (folder / f"{kind}.json").write_text(json.dumps(kept, indent=1) + "\n")
     print(f"  {kind}: {time.monotonic() - started:.0f} s, exit code {code}", flush=True)
     return code == 0

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hvd_adam.bench.names import EXACT, INSTALLED, LAUNCHER, OURS, PARTS
+from hvd_adam.bench.names import BARE, EXACT, INSTALLED, LAUNCHER, OURS, PARTS
 from hvd_adam.bench.ratios import Ratio, median, ratio
 from hvd_adam.errors import ConfigError
 
@@ -84,14 +84,12 @@ def _optimizer(kept: Kept) -> Iterator[Figure]:
     for one in kept["timings"]:
         times = {(row["peer"], row["surroundings"]): row["seconds"] for row in one["rows"]}
         name = one["parameters"] + ("" if one["dtype"] == "float32" else f", {one['dtype']}")
-        ours = times["GenericAdam", LAUNCHER]
-        for peer, goals in (("fused", (1.05, 1.05)), ("default", (0.25, 0.25) if name == "resnet18" else (None, None))):
+        least = 0.25 if name == "resnet18" else None
+        for peer, alike, installed in (("fused", 1.05, 1.05), ("default", None, least)):
             theirs, plain = (times.get((f"torch {peer}", where)) for where in (LAUNCHER, INSTALLED))
             if theirs and plain:
-                yield Figure(
-                    f"GenericAdam's step / torch's {peer} Adam", name, ratio(ours, theirs), goals[0],
-                    ratio(ours, plain), goals[1],
-                )  # fmt: skip
+                ours, what = times["GenericAdam", LAUNCHER], f"GenericAdam's step / torch's {peer} Adam"
+                yield Figure(what, name, ratio(ours, theirs), alike, ratio(ours, plain), installed)
 
 
 def _each(goal: float) -> dict[str, float]:
@@ -136,18 +134,18 @@ def _step(kept: Kept) -> Iterator[Figure]:
 
 
 def limits(folder: Path) -> list[str]:
-    """The parts of a step, one after the other, to each peer that has a goal: what the goals ask of them."""
+    """What no averaging can beat, to each peer that has a goal: the parts of a step, and forward and backward alone."""
     if not (folder / "step.json").is_file():
         return []
     said = []
     for one in _read(folder / "step.json", "step")["comparisons"]:
         times = {(row["peer"], row["surroundings"]): row["seconds"] for row in one["rows"]}
-        parts = times.get((PARTS, LAUNCHER))
         for peer, (what, *goals) in _PEERS.items():
             for where, goal in zip((LAUNCHER, INSTALLED), goals, strict=True):
-                if parts and (peer, where) in times and one["model"] in goal and peer != PARTS:
-                    found = _cell(ratio(parts, times[peer, where]), "")
-                    said.append(f"{one['model']}, (bare + raw exchange + fused step) / {what}, {where}: {found}")
+                for least, words in ((PARTS, "(bare + raw exchange + fused step)"), (BARE, "bare")):
+                    if {(least, LAUNCHER), (peer, where)} <= times.keys() and one["model"] in goal and peer != PARTS:
+                        found = _cell(ratio(times[least, LAUNCHER], times[peer, where]), "")
+                        said.append(f"{one['model']}, {words} / {what}, {where}: {found}")
     return said
 
 

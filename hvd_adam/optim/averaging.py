@@ -76,6 +76,8 @@ class DistributedOptimizer:
         RunError: the ranks' models differ.
     """
 
+    _loss: float | Tensor  # over this worker's passes; a tensor on a GPU
+    _samples: int
     _step_supports_amp_scaling = True  # makes GradScaler.step set grad_scale, which is refused below
 
     def __init__(
@@ -132,7 +134,6 @@ class DistributedOptimizer:
         self._sums = SubtreeSums(self.worker_count, self.workers_here.start, self.workers_here.stop)
         share_from_root(world, [*self._parameters, *(model.buffers() if model is not None else [])])
         self._worker: int | None = None
-        self._loss, self._samples = torch.zeros(()), 0
         self._number = {id(parameter): i for i, parameter in enumerate(self._parameters)}
         came = WeakMethod(self._gradient_came)  # torch never frees what a hook holds
         for parameter in self._parameters:
@@ -193,7 +194,8 @@ class DistributedOptimizer:
 
     def add(self, loss: Tensor, samples: int) -> None:
         """Counts the (mean) loss of one backward pass, and the samples behind it."""
-        self._loss = self._loss + loss.detach().double() / self.accumulation
+        own = loss.item() if loss.device.type == "cpu" else loss.detach().double()  # a GPU is not waited for
+        self._loss = self._loss + own / self.accumulation
         self._samples += samples
 
     def step(self, stop: bool = False) -> Outcome:
@@ -251,7 +253,7 @@ class DistributedOptimizer:
         self._workers_done = 0
         self._passes = 0  # backward passes of this worker that have ended
         self._pass_watched = False
-        self._loss, self._samples = torch.zeros(()), 0
+        self._loss, self._samples = 0.0, 0
         self._touched: set[int] = set()  # by this worker
         self._filled: set[int] = set()  # by any worker of this rank, this step
         self._ready = [0] * len(self._layout.buckets)
@@ -316,21 +318,19 @@ class DistributedOptimizer:
         self._sweep(last)
         slots = self._layout.riders
         riders = slots if self.exact or self._workers_done == 0 else torch.zeros_like(slots)
-        riders.zero_()
+        numbers = [float(i - PRESENCE in self._touched) for i in range(PRESENCE + len(self._parameters))]
+        numbers[SAMPLES], numbers[STOP] = self._samples, float(stop)
+        riders[: len(numbers)] = torch.tensor(numbers, dtype=riders.dtype)
         riders[LOSS] = self._loss
-        riders[SAMPLES] = self._samples
-        riders[STOP] = float(stop)
         if self._measured:
             riders[SQUARES] = self._own.square(self._touched) / self.accumulation**2
-        if self._touched:
-            riders[PRESENCE + torch.tensor(sorted(self._touched))] = 1.0
         self._buffers.write(riders[PRESENCE + len(self._parameters) :])
         if riders is not slots:
             slots.add_(riders)
         if self.exact:
             self._keep_for_the_tree()
         self._workers_done += 1
-        self._loss, self._samples, self._passes = torch.zeros(()), 0, 0
+        self._loss, self._samples, self._passes = 0.0, 0, 0
         self._touched = set()
         if self._measured and not last:
             self._own.remember(self._filled)

@@ -71,18 +71,15 @@ def _means(
     asked: Callable[[], bool],
 ) -> dict[str, float]:
     parts = [chosen[i : i + chunk] for i in range(0, len(chosen), chunk)]
-    names = sorted(measured(parts[0][:1]))
-    total = torch.zeros(len(names) + 2, dtype=torch.float64)  # and samples, and who asks to stop
+    names: list[str] = []
+    total = torch.zeros((), dtype=torch.float64)
     for first in range(0, len(parts), optimizer.worker_count):
-        sums = []
-        for worker in optimizer.workers_here:
-            mine = torch.zeros_like(total)
-            for part in parts[first : first + optimizer.worker_count][worker : worker + 1]:
-                found = measured(part)
-                mine[:-1] = torch.tensor([*(float(found[name]) for name in names), len(part)], dtype=torch.float64)
-            sums.append(mine)
-        sums[0][-1] = float(asked())
-        total += optimizer.reduce_over_workers(sums)
+        dealt = parts[first : first + optimizer.worker_count]
+        found = [(measured(dealt[w]), len(dealt[w])) if w < len(dealt) else ({}, 0) for w in optimizer.workers_here]
+        names = names or sorted(found[0][0] or measured(parts[0][:1]))  # a rank may have nothing to measure
+        sums = [[*(float(one[name]) if one else 0.0 for name in names), size, 0.0] for one, size in found]
+        sums[0][-1] = float(asked())  # to stop
+        total = total + optimizer.reduce_over_workers([torch.tensor(one, dtype=torch.float64) for one in sums])
         if total[-1] > 0:
             raise _Stopped
     *means, count, _ = total.tolist()

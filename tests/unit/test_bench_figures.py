@@ -51,6 +51,18 @@ def test_a_ratio_is_worse_where_its_whole_interval_lies_above_the_recorded_one(t
     )
 
 
+def test_an_optimizer_stands_beside_peers_as_installed_and_in_our_environment(tmp_path: Path) -> None:
+    times = {("GenericAdam", LAUNCHER): 1.0, ("torch fused", LAUNCHER): 1.0, ("torch fused", INSTALLED): 1.25}
+    times |= {("torch default", LAUNCHER): 2.0, ("torch default", INSTALLED): 5.0}
+    rows = [{"peer": peer, "surroundings": where, "seconds": [s] * 5} for (peer, where), s in times.items()]
+    kept = {"kind": "bench optimizer", "timings": [{"parameters": "resnet18", "dtype": "float32", "rows": rows}]}
+    (tmp_path / "optimizer.json").write_text(json.dumps(kept))
+    fused, default = figures.figures(tmp_path)
+    assert fused.installed is not None and default.installed is not None
+    assert (fused.alike.value, fused.installed.value, fused.met()) == (1.0, 0.8, True)
+    assert (default.alike.value, default.installed.value, default.met()) == (0.5, 0.2, True)
+
+
 def test_a_slow_network_has_to_be_hidden_and_a_fast_one_has_nothing_to_hide(tmp_path: Path) -> None:
     times = {"hvd_adam": [0.9] * 5, "hvd_adam-fp16": [0.45] * 5, "parts": [1.0] * 5}
     measured = [{"network": name, "model": "lenet", "seconds": times} for name in ("unlimited", "1 Gbit/s")]
@@ -118,9 +130,12 @@ def test_the_headlines_take_the_peer_as_installed_where_users_have_it_so(tmp_pat
 def test_what_the_goals_ask_of_the_parts_is_said(tmp_path: Path) -> None:
     folder = recorded(tmp_path / "a", 0.5)
     kept = json.loads((folder / "step.json").read_text())
-    kept["comparisons"][0]["rows"].append({"peer": "parts", "surroundings": LAUNCHER, "seconds": [0.7] * 5})
+    for peer, seconds in (("parts", 0.7), ("bare", 0.6)):
+        row = {"peer": peer, "surroundings": LAUNCHER, "seconds": [seconds] * 5}
+        kept["comparisons"][0]["rows"].append(row)
     (folder / "step.json").write_text(json.dumps(kept))
     assert figures.limits(folder) == [  # the goal beside stock Horovod is as installed
-        "lenet, (bare + raw exchange + fused step) / stock Horovod + default Adam, as installed: 0.7 (0.7 to 0.7)"
+        "lenet, (bare + raw exchange + fused step) / stock Horovod + default Adam, as installed: 0.7 (0.7 to 0.7)",
+        "lenet, bare / stock Horovod + default Adam, as installed: 0.6 (0.6 to 0.6)",
     ]
     assert figures.limits(tmp_path) == []
