@@ -82,14 +82,14 @@ def _read(file: Path, kind: str) -> Kept:
 
 def _optimizer(kept: Kept) -> Iterator[Figure]:
     for one in kept["timings"]:
-        times = {(row["peer"], row["surroundings"]): row["seconds"] for row in one["rows"]}
+        found = {(row["peer"], row["surroundings"]): ratio(row["ours"], row["seconds"]) for row in one["rows"]}
         name = one["parameters"] + ("" if one["dtype"] == "float32" else f", {one['dtype']}")
         least = 0.25 if name == "resnet18" else None
-        for peer, alike, installed in (("fused", 1.05, 1.05), ("default", None, least)):
-            theirs, plain = (times.get((f"torch {peer}", where)) for where in (LAUNCHER, INSTALLED))
-            if theirs and plain:
-                ours, what = times["GenericAdam", LAUNCHER], f"GenericAdam's step / torch's {peer} Adam"
-                yield Figure(what, name, ratio(ours, theirs), alike, ratio(ours, plain), installed)
+        for peer, goal, goal_installed in (("fused", 1.05, 1.05), ("default", None, least)):
+            alike, installed = (found.get((f"torch {peer}", where)) for where in (LAUNCHER, INSTALLED))
+            if alike and installed:
+                what = f"GenericAdam's step / torch's {peer} Adam"
+                yield Figure(what, name, alike, goal, installed, goal_installed)
 
 
 def _each(goal: float) -> dict[str, float]:

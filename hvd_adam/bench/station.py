@@ -79,8 +79,7 @@ def _build(order: dict[str, Any]) -> tuple[Act, int]:
         from hvd_adam.bench import optimizer
 
         before = _peak_memory()
-        take = optimizer.build(order["peer"], order["parameters"], order["dtype"])
-        return lambda _: take(), before
+        return optimizer.build(order["peer"], order["parameters"], order["dtype"]), before
     import torch
 
     from hvd_adam.bench.names import OURS

@@ -119,7 +119,9 @@ def test_a_wrong_name_is_said_before_anything_starts(arguments: list[str], expec
 
 @pytest.mark.parametrize("peer", optimizer.PEERS)
 def test_every_optimizer_takes_a_step_on_what_it_is_given(peer: str) -> None:
-    optimizer.build(peer, "3x5", "float32")()
+    step = optimizer.build(peer, "3x5", "float32")
+    step(0)
+    step(1)
 
 
 def test_every_peer_says_what_it_is() -> None:
@@ -319,13 +321,13 @@ def test_an_optimizer_starts_anew_each_round_as_installed_and_not(
     command = ["bench", "optimizer", "--parameters", "100", "--peers", "torch fused", "-n", "3", "--rounds", "4"]
     done = CliRunner().invoke(cli, [*command, "--out", str(tmp_path / "o.json")])
     assert done.exit_code == 0, done.output
-    rows = {("GenericAdam", LAUNCHER), ("torch fused", LAUNCHER), ("torch fused", INSTALLED)}
+    rows = {("torch fused", LAUNCHER), ("torch fused", INSTALLED)}
     kept = json.loads((tmp_path / "o.json").read_text())
     assert kept["kind"] == "bench optimizer"
-    found = {(row["peer"], row["surroundings"]): row["seconds"] for row in kept["timings"][0]["rows"]}
-    assert found == dict.fromkeys(rows, [1.0] * 4)
+    found = {(row["peer"], row["surroundings"]): row for row in kept["timings"][0]["rows"]}
+    assert found.keys() == rows and all(row["seconds"] == row["ours"] == [1.0] * 4 for row in found.values())
     expected = {((f"{peer} ({where})", 3, where == INSTALLED),) for peer, where in rows}
-    assert all(set(started[i : i + 3]) == expected for i in range(0, 12, 3)) and len(started) == 12
+    assert all(set(started[i : i + 2]) == expected for i in range(0, 8, 2)) and len(started) == 8
 
 
 def test_parameters_that_memory_does_not_hold_are_left_out_and_the_others_timed(
@@ -336,7 +338,7 @@ def test_parameters_that_memory_does_not_hold_are_left_out_and_the_others_timed(
     command = ["bench", "optimizer", "--parameters", "1e8", "--parameters", "100", "--rounds", "1"]
     done = CliRunner().invoke(cli, [*command, "--out", str(tmp_path / "o.json")])
     assert done.exit_code == 0, done.output
-    assert "1e8: left out, it needs 5,177 MB and 1,024 MB are free" in done.output
+    assert "1e8: left out, it needs 6,703 MB and 1,024 MB are free" in done.output
     assert [one["parameters"] for one in json.loads((tmp_path / "o.json").read_text())["timings"]] == ["100"]
 
 

@@ -52,9 +52,16 @@ def test_a_ratio_is_worse_where_its_whole_interval_lies_above_the_recorded_one(t
 
 
 def test_an_optimizer_stands_beside_peers_as_installed_and_in_our_environment(tmp_path: Path) -> None:
-    times = {("GenericAdam", LAUNCHER): 1.0, ("torch fused", LAUNCHER): 1.0, ("torch fused", INSTALLED): 1.25}
-    times |= {("torch default", LAUNCHER): 2.0, ("torch default", INSTALLED): 5.0}
-    rows = [{"peer": peer, "surroundings": where, "seconds": [s] * 5} for (peer, where), s in times.items()]
+    times = {
+        ("fused", LAUNCHER): 1.0,
+        ("fused", INSTALLED): 1.25,
+        ("default", LAUNCHER): 2.0,
+        ("default", INSTALLED): 5.0,
+    }
+    rows = [
+        {"peer": f"torch {peer}", "surroundings": where, "ours": [1.0] * 5, "seconds": [s] * 5}
+        for (peer, where), s in times.items()
+    ]
     kept = {"kind": "bench optimizer", "timings": [{"parameters": "resnet18", "dtype": "float32", "rows": rows}]}
     (tmp_path / "optimizer.json").write_text(json.dumps(kept))
     fused, default = figures.figures(tmp_path)
