@@ -31,7 +31,7 @@ FEWER = "parts,horovod,ddp-fused"
 SIZES = "--parameters lenet --parameters resnet18 --parameters transformer --parameters 1e8 --parameters 1000x10"
 ADAMS = "--peers 'torch fused,torch default'"
 COMMANDS = {  # in the order of what a user asks first; (full, check)
-    "optimizer": (f"{SIZES} {ADAMS} --rounds 11", f"{SIZES} {ADAMS} --rounds 5"),
+    "optimizer": (f"{SIZES} {ADAMS} --rounds 9", f"{SIZES} {ADAMS} --rounds 5"),
     "step": (f"--peers {PEERS} --rounds 5 --turn 0.5 --fresh", f"--peers {FEWER} --rounds 5 --turn 0.3 --fresh"),
     "allreduce": ("--largest 512M --rounds 5", "--largest 64M --rounds 5"),
     "start": ("--rounds 7", "--rounds 5"),
