@@ -104,6 +104,27 @@ def test_a_rate_is_what_the_kernel_says_it_is_and_can_be_taken_away(cluster: Clu
     assert "tbf" not in cluster.run(*shown, node="n2").stdout
 
 
+TRIP = """
+import socket, sys, time
+began = time.monotonic()
+socket.create_connection((sys.argv[1], 22), timeout=3)
+print(time.monotonic() - began)
+"""
+
+
+def test_nodes_that_are_far_apart_wait_for_each_others_words(cluster: Cluster) -> None:
+    def round_trip(here: str, there: str) -> float:
+        """Seconds until a connection is made: once there and back."""
+        done = cluster.run(sys.executable, "-c", TRIP, there, node=here)
+        return float(done.stdout)
+
+    with network.far_apart(cluster, "n1", "n2", 0.05, "100mbit"):
+        assert 0.1 <= round_trip("n1", "n2") and 0.1 <= round_trip("n2", "n1")
+        assert round_trip("n1", "n3") < 0.1
+        assert "rate 100Mbit" in cluster.run("tc", "qdisc", "show", "dev", "far", node="n1").stdout
+    assert round_trip("n1", "n2") < 0.1 and round_trip("n2", "n1") < 0.1
+
+
 def test_a_node_without_power_is_gone_and_comes_back(cluster: Cluster) -> None:
     cluster.power_off("n3")
     assert eventually(lambda: not reaches(cluster, None, "n3"))
