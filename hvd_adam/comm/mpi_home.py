@@ -34,11 +34,13 @@ def name_mpi_home() -> None:
 
 
 def yield_while_idle() -> None:
-    """Makes Open MPI give up the core while it waits, as the launchers do; what a user has set stays.
+    """Makes Open MPI give up the core while it waits, as the launchers do; HVD_ADAM_PLAIN=1 leaves it out.
 
-    Horovod's background thread waits inside MPI all the time, and would take a core from the compute.
+    Horovod's background thread waits inside MPI all the time, and would take a core from the compute. What a user has
+    set stays.
     """
-    os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
+    if not os.environ.get("HVD_ADAM_PLAIN"):
+        os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
 
 
 def _loaded_libmpi() -> set[Path]:
