@@ -30,9 +30,14 @@ PEERS = "bare,hvd_adam-exact,hvd_adam-mpi,hvd_adam-horovod,parts,horovod,horovod
 FEWER = "parts,horovod,ddp-fused"
 SIZES = "--parameters lenet --parameters resnet18 --parameters transformer --parameters 1e8 --parameters 1000x10"
 ADAMS = "--peers 'torch fused,torch default'"
-COMMANDS = {  # in the order of what a user asks first; (full, check)
+LARGE = "--model resnet18 --model transformer"
+COMMANDS = {  # in the order of what a user asks first; (full, check), each one command or some that are kept as one
     "optimizer": (f"{SIZES} {ADAMS} --rounds 9", f"{SIZES} {ADAMS} --rounds 5"),
-    "step": (f"--peers {PEERS} --rounds 5 --turn 0.5 --fresh", f"--peers {FEWER} --rounds 5 --turn 0.3 --fresh"),
+    "step": (  # a turn holds as many steps of each as the slowest peer makes in it, and those of LeNet are short
+        (f"--model lenet --peers {PEERS} --rounds 7 --turn 2 --fresh",
+         f"{LARGE} --peers {PEERS} --rounds 5 --turn 0.5 --fresh"),
+        f"--peers {FEWER} --rounds 5 --turn 0.3 --fresh",
+    ),
     "allreduce": ("--largest 512M --rounds 5", "--largest 64M --rounds 5"),
     "start": ("--rounds 7", "--rounds 5"),
     "scale": ("--rounds 5", "--model lenet --parameters 1e6 --parameters 1e7 --rounds 5"),
@@ -41,20 +46,30 @@ COMMANDS = {  # in the order of what a user asks first; (full, check)
 }  # fmt: skip
 
 
-def measure(kind: str, arguments: str, folder: Path) -> bool:
-    """Runs one command of the benchmark; whether it went through."""
-    command = ["bench", kind, *shlex.split(arguments)]
-    print(f"hvd-adam {shlex.join(command)}", flush=True)
-    started = time.monotonic()
+def measure(kind: str, arguments: str | tuple[str, ...], folder: Path) -> bool:
+    """Runs one command of the benchmark, or some; whether all went through. What they find is kept as one."""
+    through, kept = True, {}
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as place:
-        made = Path(place) / f"{kind}.json"
-        code = subprocess.run([sys.executable, "-m", "hvd_adam", *command, "--out", str(made)], cwd=TREE).returncode
-        if made.is_file():
-            kept = {**json.loads(made.read_text()), "command": f"hvd-adam {shlex.join(command)}"}
-            (folder / f"{kind}.json").write_text(json.dumps(kept, indent=1) + "\n")
-    print(f"  {kind}: {time.monotonic() - started:.0f} s, exit code {code}", flush=True)
-    return code == 0
+    for line in (arguments,) if isinstance(arguments, str) else arguments:
+        command = shlex.join(["hvd-adam", "bench", kind, *shlex.split(line)])
+        print(command, flush=True)
+        started = time.monotonic()
+        with tempfile.TemporaryDirectory() as place:
+            made = Path(place) / f"{kind}.json"
+            called = [sys.executable, "-m", "hvd_adam", "bench", kind, *shlex.split(line), "--out", str(made)]
+            code = subprocess.run(called, cwd=TREE).returncode
+            if made.is_file():
+                found = json.loads(made.read_text())
+                if kept:
+                    kept["comparisons"] += found["comparisons"]
+                    kept["command"] += f"`, `{command}"
+                else:
+                    kept = {**found, "command": command}
+        through &= code == 0
+        print(f"  {kind}: {time.monotonic() - started:.0f} s, exit code {code}", flush=True)
+    if kept:
+        (folder / f"{kind}.json").write_text(json.dumps(kept, indent=1) + "\n")
+    return through
 
 
 def write_page() -> None:
