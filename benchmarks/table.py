@@ -51,20 +51,19 @@ def measure(kind: str, arguments: str | tuple[str, ...], folder: Path) -> bool:
     through, kept = True, {}
     folder.mkdir(parents=True, exist_ok=True)
     for line in (arguments,) if isinstance(arguments, str) else arguments:
-        command = shlex.join(["hvd-adam", "bench", kind, *shlex.split(line)])
+        words = ["bench", kind, *shlex.split(line)]
+        command = shlex.join(["hvd-adam", *words])
         print(command, flush=True)
         started = time.monotonic()
         with tempfile.TemporaryDirectory() as place:
             made = Path(place) / f"{kind}.json"
-            called = [sys.executable, "-m", "hvd_adam", "bench", kind, *shlex.split(line), "--out", str(made)]
-            code = subprocess.run(called, cwd=TREE).returncode
-            if made.is_file():
-                found = json.loads(made.read_text())
-                if kept:
-                    kept["comparisons"] += found["comparisons"]
-                    kept["command"] += f"`, `{command}"
-                else:
-                    kept = {**found, "command": command}
+            code = subprocess.run([sys.executable, "-m", "hvd_adam", *words, "--out", str(made)], cwd=TREE).returncode
+            found = json.loads(made.read_text()) if made.is_file() else None
+        if found and kept:
+            kept["comparisons"] += found["comparisons"]
+            kept["command"] += f" && {command}"
+        elif found:
+            kept = {**found, "command": command}
         through &= code == 0
         print(f"  {kind}: {time.monotonic() - started:.0f} s, exit code {code}", flush=True)
     if kept:

@@ -18,12 +18,11 @@ from hvd_adam.optim.generic_adam import GenericAdam
 
 TURN = 0.3  # seconds of a turn, about
 MOST = 1000  # steps of a turn
-FUSED = "torch fused"
 _OURS, _PEER = 0, 1  # whose step a job makes
 Tensors = list[torch.Tensor]
 
 PEERS: dict[str, Callable[[Tensors], torch.optim.Optimizer]] = {
-    FUSED: lambda p: torch.optim.Adam(p, fused=True),
+    "torch fused": lambda p: torch.optim.Adam(p, fused=True),
     "torch foreach": lambda p: torch.optim.Adam(p, foreach=True),
     "torch for-loop": lambda p: torch.optim.Adam(p, foreach=False, fused=False),
     "torch default": lambda p: torch.optim.Adam(p),

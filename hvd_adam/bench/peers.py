@@ -170,7 +170,6 @@ _TUNED = {"HOROVOD_CYCLE_TIME": "0.5", "HOROVOD_FUSION_THRESHOLD": str(4 << 20)}
 _BF16 = ("bfloat16",)
 _OURS: Any = {"needs": ("horovod",), "imports": ("hvd_adam.optim.averaging", "hvd_adam.comm.horovod")}
 _HOROVOD: Any = {"needs": ("horovod",), "imports": ("horovod.torch",), "refuses": _BF16}
-_DDP: Any = {"imports": ("torch.nn.parallel",)}
 _OVER_MPI: Any = {"needs": ("mpi4py",), "imports": ("hvd_adam.optim.averaging", "hvd_adam.comm.mpi")}
 
 PEERS: dict[str, Peer] = {
@@ -186,7 +185,7 @@ PEERS: dict[str, Peer] = {
     "horovod": Peer("stock Horovod, torch's default Adam", _horovod(False), **_HOROVOD),
     "horovod-fused": Peer("stock Horovod, fused Adam", _horovod(True), **_HOROVOD),
     "horovod-tuned": Peer("the same, cycle and fusion tuned", _horovod(True), environ=_TUNED, **_HOROVOD),
-    "ddp": Peer("DDP over gloo, torch's default Adam", _ddp(False), group="gloo", **_DDP),
-    "ddp-fused": Peer("DDP over gloo, fused Adam", _ddp(True), group="gloo", **_DDP),
-    "ddp-mpi": Peer("DDP over MPI, fused Adam", _ddp(True), group="mpi", **_DDP),
+    "ddp": Peer("DDP over gloo, torch's default Adam", _ddp(False), group="gloo"),
+    "ddp-fused": Peer("DDP over gloo, fused Adam", _ddp(True), group="gloo"),
+    "ddp-mpi": Peer("DDP over MPI, fused Adam", _ddp(True), group="mpi"),
 }

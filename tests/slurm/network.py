@@ -11,7 +11,7 @@ from pathlib import Path
 from cluster import Cluster
 
 CABLE = Path(__file__).resolve().parent / "cable.py"
-_PACKET = "60000"  # bytes of the largest on a long cable: what carries them is a program, and a packet costs it 20 us
+_PACKET = "60000"  # bytes of the largest on a long cable: what carries them is a program, and few are less work for it
 
 
 def link(cluster: Cluster, node: str, up: bool) -> None:
