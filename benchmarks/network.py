@@ -3,8 +3,9 @@
     python benchmarks/network.py            as root; needs `make slurm`; benchmarks/recorded/network.json
     python benchmarks/network.py far        only the nodes that are far apart; the other figures stay
 
-All peers are built in one job, one rank a node, and take turns in an order that is drawn anew each round. What is asked
-is whether the exchange hides behind backward, and what halves on the wire save.
+One rank a node. For every round two jobs start anew, in an order that is drawn: one of ours, and one of the parts and
+of bare compute, which Horovod's thread would slow down in a job of ours. What is asked is whether the exchange hides
+behind backward, and what halves on the wire save.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import random
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +24,16 @@ RECORDED = TREE / "benchmarks" / "recorded" / "network.json"
 RATES = {"unlimited": None, "1 Gbit/s": "1gbit", "100 Mbit/s": "100mbit"}
 FAR = 0.005  # seconds that a packet travels between nodes that are far apart
 MODELS = ("lenet", "resnet18", "transformer")
-NAMES = ("hvd_adam", "hvd_adam-fp16", "parts", "bare")
-ROUNDS, STEPS = 5, 2
+JOBS = {  # by how sums are made: the peers of a job
+    "shared": ("hvd_adam", "hvd_adam-fp16"),
+    "mpi": ("parts", "bare"),
+}
+ROUNDS, STEPS = 5, 5
+LONG = 1.0  # seconds of a step, from which on one is enough
 
 
-def rank(model: str, out: str) -> None:
-    """One rank: rank 0 writes the seconds a step of each peer, a value a round, the slower rank's."""
+def rank(model: str, out: str, *names: str) -> None:
+    """One rank: rank 0 writes the seconds a step of each peer, the slower rank's."""
     import torch
 
     from hvd_adam.bench.peers import PEERS
@@ -36,19 +42,18 @@ def rank(model: str, out: str) -> None:
 
     world, load = init("mpi"), workload(model)
     torch.manual_seed(0)
-    steps = {name: PEERS[name].build(*loaded(load, load.samples, torch.float32)) for name in NAMES}
-    seconds: dict[str, list[float]] = {name: [] for name in NAMES}
-    order = random.Random(0)
-    for number in range(ROUNDS + 1):  # the first is not counted
-        for name in order.sample(NAMES, len(NAMES)):
-            world.barrier()
-            began = time.perf_counter()
-            for _ in range(STEPS):
-                steps[name]()
-            mine = (time.perf_counter() - began) / STEPS
-            slower = max(map(float, world.allgather_bytes(str(mine).encode())))
-            if number:
-                seconds[name].append(slower)
+    steps = {name: PEERS[name].build(*loaded(load, load.samples, torch.float32)) for name in names}
+
+    def timed(step: Callable[[], None], count: int) -> float:
+        world.barrier()
+        began = time.perf_counter()
+        for _ in range(count):
+            step()
+        mine = (time.perf_counter() - began) / count
+        return max(map(float, world.allgather_bytes(str(mine).encode())))
+
+    firsts = {name: timed(steps[name], 1) for name in names}  # which also open connections
+    seconds = {name: timed(steps[name], 1 if firsts[name] > LONG else STEPS) for name in names}
     if world.rank == 0:
         Path(out).write_text(json.dumps(seconds))
     world.close()
@@ -80,18 +85,31 @@ def _measure(cluster: Any, place: Path, name: str, before: list[dict[str, Any]])
 
     found: list[dict[str, Any]] = []
     for model in MODELS:
-        out = place / "seconds.json"
-        out.unlink(missing_ok=True)
-        job = f"{TREE}/launchers/mpirun -n 2 -- python {Path(__file__).resolve()} rank {model} {out}"
-        options = ("--wait", "--nodes=2", "--ntasks-per-node=1", f"--output={place}/job.out")
-        done = cluster.run("sbatch", *options, f"--wrap={job}", where=place, timeout=1200, PYTHONPATH=str(TREE))
-        if done.returncode:
-            sys.exit(done.stderr + (place / "job.out").read_text())
-        found.append({"network": name, "model": model, "seconds": json.loads(out.read_text())})
+        seconds: dict[str, list[float]] = {peer: [] for peers in JOBS.values() for peer in peers}
+        for one in _jobs(cluster, place, model):
+            for peer, value in one.items():
+                seconds[peer].append(value)
+        found.append({"network": name, "model": model, "seconds": seconds})
         kept = {**facts(), "measured": [*before, *found], "command": "python benchmarks/network.py"}
         save(RECORDED, "bench network", kept)
         print(f"{model}, {name}: done", flush=True)
     return found
+
+
+def _jobs(cluster: Any, place: Path, model: str) -> Iterator[dict[str, float]]:
+    """Seconds a step of each peer, of one start of its ranks after the other."""
+    starts = [sums for _ in range(ROUNDS) for sums in random.sample(list(JOBS), len(JOBS))]
+    lines = []
+    for number, sums in enumerate(starts):
+        names = " ".join(random.sample(JOBS[sums], len(JOBS[sums])))
+        program = f"python {Path(__file__).resolve()} rank {model} {place}/seconds-{number}.json {names}"
+        lines.append(f"HVD_ADAM_SUMS={sums} {TREE}/launchers/mpirun -n 2 -- {program}")
+    options = ("--wait", "--nodes=2", "--ntasks-per-node=1", f"--output={place}/job.out")
+    whole = " && ".join(lines)
+    done = cluster.run("sbatch", *options, f"--wrap={whole}", where=place, timeout=3000, PYTHONPATH=str(TREE))
+    if done.returncode:
+        sys.exit(done.stderr + (place / "job.out").read_text())
+    return (json.loads((place / f"seconds-{number}.json").read_text()) for number in range(len(starts)))
 
 
 def _far() -> str:

@@ -3,10 +3,10 @@
 mpi4py opens and closes MPI, Horovod finds it open and leaves it open. Otherwise the first rank that
 leaves Python would close MPI under the feet of the slower ones.
 
-Between ranks of one machine a sum on the CPU is work of its cores, which nothing can hide: there `MpiWorld` makes it,
-in memory that the ranks share, without Horovod's negotiation. Sums that leave the machine, or lie on a GPU, go on in
-Horovod's background thread while the computation does. `HVD_ADAM_SUMS=horovod` sends all of them there, and
-`HVD_ADAM_SUMS=mpi` those of one machine to MPI_Allreduce (hvd-adam bench step shows each).
+Sums on the CPU are `MpiWorld`'s, without Horovod's negotiation, and its background thread is told to look for work
+rarely: on one machine they are made in memory that the ranks share, and between machines of one rank each the ranks
+send to each other. Between machines of several ranks, and on a GPU, Horovod's thread makes them. `HVD_ADAM_SUMS` set
+to "horovod" sends all of them there, and "mpi" those on the CPU to MPI_Allreduce (hvd-adam bench step shows each).
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ class HorovodWorld(MpiWorld):
     def __init__(self) -> None:
         super().__init__()
         os.environ.setdefault("HOROVOD_FUSION_THRESHOLD", "0")  # our buckets are whole: fusing would copy them
-        if self._sums != "horovod" and not hvd.nccl_built():
+        if hvd.nccl_built() and self.local_size < self.size:
+            self._sums, self._direct = "horovod", None  # which looks for work on a GPU too often to send beside it
+        elif self._sums != "horovod" and not hvd.nccl_built():
             os.environ.setdefault("HOROVOD_CYCLE_TIME", _IDLE_CYCLE)
         hvd.init()
         self.local_rank, self.local_size = hvd.local_rank(), hvd.local_size()

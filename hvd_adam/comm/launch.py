@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Mapping
+from typing import Mapping, Sequence
 
 from hvd_adam.errors import ConfigError
 
-SUMS = ("shared", "mpi", "horovod")  # who may make them between ranks of one machine; the first by default
+SUMS = ("shared", "direct", "mpi", "horovod")  # how ranks may make them on the CPU; the first where they can
 _STEP_OF_A_BATCH_SCRIPT = 0xFFFFFFF0  # Slurm numbers its own steps (batch, extern) from here up
 
 
@@ -41,15 +41,30 @@ def detect(environ: Mapping[str, str]) -> Launch | None:
 
 
 def sums_by(environ: Mapping[str, str]) -> str:
-    """Who is to make the sums between ranks of one machine, one of `SUMS`.
+    """How ranks are to make sums on the CPU, one of `SUMS`.
 
     Raises:
         ConfigError: HVD_ADAM_SUMS names somebody else.
     """
     asked = environ.get("HVD_ADAM_SUMS") or SUMS[0]
     if asked not in SUMS:
-        raise ConfigError(f"HVD_ADAM_SUMS={asked}", "nobody of that name makes sums", f"set one of {', '.join(SUMS)}")
+        raise ConfigError(f"HVD_ADAM_SUMS={asked}", "sums are made in no such way", f"set one of {', '.join(SUMS)}")
     return asked
+
+
+def way_of_sums(wish: str, local_sizes: Sequence[int]) -> str:
+    """How sums on the CPU are made, one of `SUMS`.
+
+    Args:
+        wish: as `sums_by` has it; "shared" stands for what suits where the ranks are.
+        local_sizes: of each rank, how many there are on its machine.
+
+    >>> [way_of_sums("shared", sizes) for sizes in ([2, 2], [1, 1], [2, 2, 1])]
+    ['shared', 'direct', 'horovod']
+    """
+    if wish != "shared" or local_sizes[0] == len(local_sizes):
+        return wish
+    return "direct" if max(local_sizes) == 1 else "horovod"
 
 
 def slurm_job(environ: Mapping[str, str]) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Sequence
 import numpy as np
 import torch
 
-from hvd_adam.comm.launch import sums_by
+from hvd_adam.comm.launch import sums_by, way_of_sums
 from hvd_adam.comm.mpi_home import name_mpi_home, yield_while_idle
 from hvd_adam.comm.placement import device_for
 from hvd_adam.comm.protocol import Finish, Handle, Number, Seen, finished
@@ -20,6 +20,7 @@ yield_while_idle()
 
 from mpi4py import MPI  # noqa: E402
 
+from hvd_adam.comm.direct import DirectSums  # noqa: E402
 from hvd_adam.comm.farewell import Farewell  # noqa: E402
 from hvd_adam.comm.shared import SharedSums, seen, shares_memory  # noqa: E402
 
@@ -46,8 +47,9 @@ def _add_halves(left: Any, right: Any, datatype: MPI.Datatype) -> None:
 class MpiWorld:
     """The ranks of MPI_COMM_WORLD.
 
-    A sum is one blocking MPI_Allreduce, made when it is started; of memory that `zeros` gave on one machine, it is
-    `SharedSums`'. `HVD_ADAM_SUMS=mpi` leaves that out, and with it memory that ranks of any machine see together.
+    Sums on the CPU of memory that `zeros` gave on one machine are `SharedSums`', and those between machines of one rank
+    each `DirectSums`'. Others are one blocking MPI_Allreduce, made when they are started. `HVD_ADAM_SUMS` decides
+    otherwise: but for "shared" there is no memory either that ranks of any machine see together.
     """
 
     engine = "mpi"
@@ -62,13 +64,15 @@ class MpiWorld:
         self.device = device_for(self.local_rank)  # sums pass through the host's memory
         self._half_sum = MPI.Op.Create(_add_halves, commute=True)
         self._farewell = Farewell(self._comm, self.host)
-        alone = self.local_size == self.size and self._farewell.hears  # else one that leaves early would be waited for
         asked = set(self._comm.allgather(sums_by(os.environ)))
         wish = asked.pop() if len(asked) == 1 else "horovod"
-        self._sums = wish if alone else "horovod"  # who makes those of this one machine
+        way = way_of_sums(wish, self._comm.allgather(self.local_size))
+        self._sums = way if self._farewell.hears else "horovod"  # else one that leaves early would be waited for
         can = wish == "shared" and shares_memory() and self.local_size > 1
         self._sees = any(self._comm.allgather(can))
-        self._shared = SharedSums(self._everybodys, self.rank, self._farewell.call) if alone and can else None
+        shares, call = self._sums == "shared" and can, self._farewell.call
+        self._shared = SharedSums(self._everybodys, self.rank, call) if shares else None
+        self._direct = DirectSums(self._comm.Dup(), call) if self._sums == "direct" else None
 
     def zeros(self, length: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         shared = self._shared.zeros(length, dtype) if self._shared and length and device.type == "cpu" else None
@@ -88,6 +92,8 @@ class MpiWorld:
     def start_allreduce(self, tensor: torch.Tensor, name: str, finish: Finish | None = None) -> Handle:
         if self._shared and self._shared.holds(tensor):
             return partial(self._shared.wait, self._shared.start(tensor, finish))
+        if self._direct and self.size > 1 and tensor.device.type == "cpu":
+            return partial(self._direct.wait, self._direct.start(tensor, finish))
         if self.size == 1:  # which may yet change its own
             return partial(finished, tensor, finish)
         on_host = tensor.cpu()
@@ -98,6 +104,10 @@ class MpiWorld:
             tensor.copy_(on_host)
         made = finished(tensor, finish)
         return lambda: made
+
+    def progress(self) -> None:
+        if self._direct:
+            self._direct.progress()
 
     def wait(self, handle: Handle) -> Number:
         return handle()

@@ -70,6 +70,9 @@ class World(Protocol):
                 that element; depends on nothing but the part. What comes of it is the sum.
         """
 
+    def progress(self) -> None:
+        """Called often between the start of a sum and its end: some go on only then."""
+
     def wait(self, handle: Handle) -> Number:
         """Returns what `finish` gave, the same on all ranks, when the sum behind `handle` stands in its tensor."""
 

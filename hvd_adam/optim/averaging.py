@@ -6,10 +6,9 @@
         optimizer.add(loss, samples)
     outcome = optimizer.step()                   # average, clip, decide, step
 
-MPI matches collectives by call order, so buckets leave in one fixed order, whatever order gradients
-come in. What a step must also know (loss, samples, who has a gradient, who asks to stop, batch-norm
-buffers) rides at the end of the last bucket; there is no further collective, and every rank decides
-from the same numbers.
+Ranks match sums by the order of their start, so buckets leave in one fixed order, whatever order gradients come in.
+What a step must also know (loss, samples, who has a gradient, who asks to stop, batch-norm buffers) rides at the end
+of the last bucket; there is no further collective, and every rank decides from the same numbers.
 """
 
 from __future__ import annotations
@@ -279,6 +278,7 @@ class DistributedOptimizer:
         if bucket.index < self._launched:
             refuse_late(parameter, self.accumulation)
         self._fill(number, bucket, parameter)
+        self.world.progress()
         last = self._workers_done == len(self.workers_here) - 1 and self._passes >= self.accumulation - 1
         if last and not self.exact and not self._measured:
             self._ready[bucket.index] += 1

@@ -81,13 +81,19 @@ MEMORY = {"own": "torch.ones(10)", "shared": "world.zeros(10, torch.float32, tor
 
 
 @pytest.mark.parametrize("code", [0, 1])
-@pytest.mark.parametrize(("engine", "memory"), [("horovod", "own"), ("horovod", "shared"), ("mpi", "own")])
-def test_a_rank_that_leaves_python_is_not_waited_for(engine: str, memory: str, code: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("engine", "memory", "sums"),
+    [("horovod", "own", ""), ("horovod", "shared", ""), ("horovod", "own", "direct"), ("mpi", "own", "")],
+)
+def test_a_rank_that_leaves_python_is_not_waited_for(
+    engine: str, memory: str, sums: str, code: int, tmp_path: Path
+) -> None:
     """It still waits in MPI_Finalize for the others: mpirun sees nothing wrong."""
     script, clock = tmp_path / "job.py", tmp_path / "fault"
     script.write_text(LEAVER.format(engine=engine, code=code, clock=str(clock), memory=MEMORY[memory]))
     command = [str(TREE / "launchers/mpirun"), "-n", "3", "--", sys.executable, str(script)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=90)
+    environment = {**os.environ, "HVD_ADAM_SUMS": sums}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90, env=environment)
     assert time.time() - float(clock.read_text()) <= LIMIT, done.stderr
     assert done.returncode == 1 and "hvd-adam: rank 2 has left Python; rank 0 on " in done.stderr
 

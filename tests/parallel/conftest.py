@@ -22,17 +22,18 @@ _WORLDS: dict[str, World] = {}
 def open_world(engine: str) -> World:
     """One world of each engine for the whole session.
 
-    "horovod" sums in shared memory, "mpi" is plain MPI, and "all by horovod" is what ranks on several machines have.
+    "horovod" sums in shared memory, "direct" as ranks on machines of their own do, "all by horovod" as those on
+    machines of several ranks, and "mpi" is plain MPI.
     """
     if engine not in _WORLDS:
         with pytest.MonkeyPatch.context() as patch:
             if engine != "horovod":
-                patch.setenv("HVD_ADAM_SUMS", "mpi" if engine == "mpi" else "horovod")
+                patch.setenv("HVD_ADAM_SUMS", engine.removeprefix("all by "))
             _WORLDS[engine] = init("mpi" if engine == "mpi" else "horovod")
     return _WORLDS[engine]
 
 
-@pytest.fixture(params=["horovod", "horovod, divided steps", "all by horovod", "mpi"])
+@pytest.fixture(params=["horovod", "horovod, divided steps", "direct", "all by horovod", "mpi"])
 def world(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> World:
     """Ranks of each engine; with divided steps, those of models of any size are, as elsewhere those of large ones."""
     engine, _, steps = request.param.partition(", ")

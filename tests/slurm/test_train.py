@@ -107,6 +107,32 @@ def test_ranks_of_each_node_divide_the_step(cluster: Cluster, tmp_path: Path, ra
     assert said == ["0 on n1", "1 on n1", "2 on n2", "3 on n2"][:ranks], done.stderr
 
 
+SUMS = """
+import os, pathlib, torch
+import hvd_adam
+world = hvd_adam.init()
+numbers = torch.ones(3_000_000) * (world.rank + 1)  # several blocks of a sum
+world.wait(world.start_allreduce(numbers, "sum"))
+assert torch.equal(numbers, torch.full_like(numbers, sum(range(1, world.size + 1))))
+said = f"{world._sums}, Horovod looks for work every {os.environ.get('HOROVOD_CYCLE_TIME', 1)} ms"
+pathlib.Path(__file__).with_name(f"rank-{world.rank}").write_text(said)
+world.close()
+"""
+
+
+@pytest.mark.parametrize(("ranks", "sums"), [((1, 1), "direct"), ((2, 1), "horovod")])
+def test_ranks_on_nodes_of_their_own_send_sums_to_each_other(
+    cluster: Cluster, tmp_path: Path, ranks: tuple[int, int], sums: str
+) -> None:
+    (tmp_path / "sums.py").write_text(SUMS)
+    words = ("salloc", "-N2", f"--ntasks-per-node={ranks[0]}", "-c1", TREE / "launchers/mpirun", "-n", str(sum(ranks)))
+    done = cluster.run(
+        *words, "--", "python", "sums.py", where=tmp_path, timeout=120, HVD_ADAM_NIC="eth0", SALLOC_NO_BELL="1"
+    )
+    said = {path.read_text() for path in tmp_path.glob("rank-*")}
+    assert said == {f"{sums}, Horovod looks for work every {100 if sums == 'direct' else 1} ms"}, done.stderr
+
+
 def test_the_other_ranks_end_when_one_fails_under_srun(cluster: Cluster, tmp_path: Path) -> None:
     script = 'test "$SLURM_PROCID" = 1 && exit 3; sleep 100'
     done = cluster.run(
