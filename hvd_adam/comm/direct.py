@@ -8,6 +8,7 @@ hooks of backward call, and in `wait`.
 
 from __future__ import annotations
 
+import atexit
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager
@@ -28,21 +29,33 @@ _TAGS = 1 << 14  # blocks until numbers of messages come again
 
 
 class Block:
-    """One sum under way; `given` is what `finish` gave on all ranks, once it is `made`."""
+    """One sum under way; `given` is what `finish` gave on all ranks, once it is `made`. One that fails stays so."""
 
     def __init__(self, steps: Generator[list[MPI.Request], None, float]) -> None:
         self._steps = steps
         self._awaited: list[MPI.Request] = []
+        self._failure: BaseException | None = None
         self.made = False
         self.given = 0.0
 
     def go_on(self) -> None:
         """Does what has become possible."""
+        if self._failure:
+            raise self._failure
         while not self.made and MPI.Request.Testall(self._awaited):
             try:
                 self._awaited = next(self._steps)
             except StopIteration as end:
                 self.given, self.made = end.value, True
+            except BaseException as failure:
+                self._failure = failure
+                raise
+
+    def drop(self) -> None:
+        """Nothing is written to its memory any more: before Python gives that back, and MPI ends."""
+        for request in self._awaited:
+            if request:
+                request.Cancel()
 
 
 class DirectSums:
@@ -60,13 +73,14 @@ class DirectSums:
         self._open: list[Block] = []  # in the order of their start
         self._started = 0
         self._looked = 0.0
+        atexit.register(self._drop)
 
     def start(self, tensor: torch.Tensor, finish: Finish | None) -> list[Block]:
-        """Starts the sum of a one-dimensional tensor on the CPU; see `World.start_allreduce`."""
-        blocks, length = [], max(1, _BLOCK // tensor.itemsize)
-        for begin in range(0, tensor.numel(), length):
+        """Starts the sum of a contiguous tensor on the CPU; see `World.start_allreduce`."""
+        blocks, flat, length = [], tensor.view(-1), _BLOCK // tensor.itemsize
+        for begin in range(0, flat.numel(), length):
             self._started += 1
-            blocks.append(Block(self._sum(tensor[begin : begin + length], begin, finish, self._started % _TAGS)))
+            blocks.append(Block(self._sum(flat[begin : begin + length], begin, finish, self._started % _TAGS)))
         self._open += blocks
         self._go_on()
         return blocks
@@ -84,6 +98,10 @@ class DirectSums:
             while not all(block.made for block in blocks):
                 self._go_on()
         return sum(block.given for block in blocks)
+
+    def _drop(self) -> None:
+        for block in self._open:
+            block.drop()
 
     def _go_on(self) -> None:
         for block in islice(self._open, _UNDER_WAY):
@@ -112,7 +130,7 @@ class DirectSums:
             *self._send(((rank, mine) for rank in self._others), 2 * number + 1),
             *self._send(((rank, given[self._rank : self._rank + 1]) for rank in self._others), 2 * number + 1),
         ]
-        return float(given.sum())
+        return sum(given.tolist())
 
     def _receive(self, places: Any, tag: int) -> Iterator[MPI.Request]:
         return (self._comm.Irecv(piece, rank, tag) for rank, tensor in places for piece in _pieces(tensor))

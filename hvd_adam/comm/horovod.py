@@ -5,8 +5,9 @@ leaves Python would close MPI under the feet of the slower ones.
 
 Sums on the CPU are `MpiWorld`'s, without Horovod's negotiation, and its background thread is told to look for work
 rarely: on one machine they are made in memory that the ranks share, and between machines of one rank each the ranks
-send to each other. Between machines of several ranks, and on a GPU, Horovod's thread makes them. `HVD_ADAM_SUMS` set
-to "horovod" sends all of them there, and "mpi" those on the CPU to MPI_Allreduce (hvd-adam bench step shows each).
+send to each other, unless Horovod is built for GPUs. Between machines of several ranks, and on a GPU, Horovod's thread
+makes them. `HVD_ADAM_SUMS` set to "horovod" sends all of them there, "mpi" those on the CPU to MPI_Allreduce, and
+"direct" from rank to rank (hvd-adam bench step shows some).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Sequence
 import horovod.torch as hvd
 import torch
 
+from hvd_adam.comm.launch import sums_by
 from hvd_adam.comm.mpi import MpiWorld, carries
 from hvd_adam.comm.placement import device_for
 from hvd_adam.comm.protocol import Finish, Handle, finished
@@ -32,9 +34,10 @@ class HorovodWorld(MpiWorld):
     def __init__(self) -> None:
         super().__init__()
         os.environ.setdefault("HOROVOD_FUSION_THRESHOLD", "0")  # our buckets are whole: fusing would copy them
-        if hvd.nccl_built() and self.local_size < self.size:
-            self._sums, self._direct = "horovod", None  # which looks for work on a GPU too often to send beside it
-        elif self._sums != "horovod" and not hvd.nccl_built():
+        on_gpus = any(self._everybodys(bool(hvd.nccl_built())))  # where it looks for work too often to send beside it
+        if on_gpus and self._sums == "direct" and sums_by(os.environ) != "direct":
+            self._sums, self._direct = "horovod", None
+        elif self._sums != "horovod" and not on_gpus:
             os.environ.setdefault("HOROVOD_CYCLE_TIME", _IDLE_CYCLE)
         hvd.init()
         self.local_rank, self.local_size = hvd.local_rank(), hvd.local_size()

@@ -67,7 +67,8 @@ class MpiWorld:
         asked = set(self._comm.allgather(sums_by(os.environ)))
         wish = asked.pop() if len(asked) == 1 else "horovod"
         way = way_of_sums(wish, self._comm.allgather(self.local_size))
-        self._sums = way if self._farewell.hears else "horovod"  # else one that leaves early would be waited for
+        hear = all(self._comm.allgather(self._farewell.hears))  # else one that leaves early would be waited for
+        self._sums = way if hear else "horovod"
         can = wish == "shared" and shares_memory() and self.local_size > 1
         self._sees = any(self._comm.allgather(can))
         shares, call = self._sums == "shared" and can, self._farewell.call
@@ -92,7 +93,7 @@ class MpiWorld:
     def start_allreduce(self, tensor: torch.Tensor, name: str, finish: Finish | None = None) -> Handle:
         if self._shared and self._shared.holds(tensor):
             return partial(self._shared.wait, self._shared.start(tensor, finish))
-        if self._direct and self.size > 1 and tensor.device.type == "cpu":
+        if self._direct and self.size > 1 and tensor.device.type == "cpu" and carries(tensor.dtype):
             return partial(self._direct.wait, self._direct.start(tensor, finish))
         if self.size == 1:  # which may yet change its own
             return partial(finished, tensor, finish)

@@ -37,7 +37,8 @@ def try_engine(engine: str, places: Places, nodes: int = 1, limit: float = LIMIT
         return Trial(engine, "launchers/mpirun", 0.0, 127, lines=("launchers/mpirun is not there",))
     command = [str(launcher), "-n", "2", "--", sys.executable, "-m", "hvd_adam.doctor.two_ranks", engine]
     environ = dict(places.environ)
-    environ["HVD_ADAM_SUMS"] = engine  # so that two ranks of one machine try Horovod's own sum
+    # so that two ranks of one machine try Horovod's own sum, and those of two nodes what they would do
+    environ["HVD_ADAM_SUMS"] = "direct" if engine == "mpi" and nodes > 1 else engine
     if nodes > 1:  # a rank a node; Open MPI 4, and 5
         environ.setdefault("OMPI_MCA_rmaps_base_mapping_policy", "node")
         environ.setdefault("PRTE_MCA_rmaps_default_mapping_policy", "node")

@@ -289,7 +289,7 @@ class DistributedOptimizer:
                 self._launch_in_backward(ready)
 
     def _launch_in_backward(self, end: int) -> None:
-        """Sums that go on by themselves are started here; others are made here, and that is no work of backward."""
+        """Sums that go on beside backward are started here; others are made here, and that is no work of backward."""
         self.tell("wait")
         started = time.perf_counter()
         self._launch_up_to(end)

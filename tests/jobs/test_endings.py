@@ -54,7 +54,7 @@ def test_a_rank_that_ends_early_ends_the_job(
     clock = tmp_path / "fault"
     script.write_text(SCRIPT.format(fault=FAULTS[fault], clock=str(clock)))
     command = [str(TREE / "launchers" / launcher), "-n", str(ranks), "--", sys.executable, str(script)]
-    # under horovodrun with Horovod's own sums, as between several machines; under mpirun as on one
+    # under horovodrun with Horovod's own sums, as between machines of several ranks; under mpirun as on one
     environment = {**os.environ, "HVD_ADAM_SUMS": "horovod"} if launcher == "horovodrun" else None
     done = subprocess.run(command, capture_output=True, text=True, timeout=90, env=environment)
     seconds = time.time() - float(clock.read_text())
@@ -96,6 +96,25 @@ def test_a_rank_that_leaves_python_is_not_waited_for(
     done = subprocess.run(command, capture_output=True, text=True, timeout=90, env=environment)
     assert time.time() - float(clock.read_text()) <= LIMIT, done.stderr
     assert done.returncode == 1 and "hvd-adam: rank 2 has left Python; rank 0 on " in done.stderr
+
+
+@pytest.mark.parametrize("leaver", [0, 2])
+def test_a_rank_that_leaves_python_with_a_sum_under_way_is_not_waited_for(leaver: int, tmp_path: Path) -> None:
+    """Its numbers may still come in when Python has given back the memory that they were for."""
+    script = tmp_path / "job.py"
+    script.write_text(
+        "import sys, torch, hvd_adam\nworld = hvd_adam.init()\n"
+        "for call in range(3):\n"
+        "    numbers = torch.ones(3_000_000)\n"
+        "    handle = world.start_allreduce(numbers, 'sum')\n"
+        f"    if call == 2 and world.rank == {leaver}:\n        sys.exit()\n"
+        "    world.wait(handle)\n"
+    )
+    command = [str(TREE / "launchers/mpirun"), "-n", "3", "--", sys.executable, str(script)]
+    environment = {**os.environ, "HVD_ADAM_SUMS": "direct"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90, env=environment)
+    assert done.returncode == 1 and f"hvd-adam: rank {leaver} has left Python" in done.stderr, done.stderr
+    assert "signal" not in done.stderr.lower()
 
 
 @pytest.mark.parametrize("engine", ["horovod", "mpi"])

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Generator
 
 import pytest
 import torch
 from conftest import open_world
+from mpi4py import MPI
 from torch import nn
 
 from hvd_adam import DistributedOptimizer, GenericAdam
@@ -78,6 +80,18 @@ def test_progress_alone_brings_sums_to_their_end() -> None:
         time.sleep(2 * direct._PAUSE)
         world.progress()
     assert torch.equal(tensor, torch.full_like(tensor, world.size))
+
+
+def test_a_sum_that_failed_is_never_taken_for_made() -> None:
+    def steps() -> Generator[list[MPI.Request], None, float]:
+        yield []
+        raise ValueError("no memory")
+
+    block = direct.Block(steps())
+    for _ in range(3):
+        with pytest.raises(ValueError, match="no memory"):
+            block.go_on()
+    assert not block.made
 
 
 def test_a_computation_goes_on_with_sums_at_each_gradient(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,6 +78,11 @@ FORWARDED = "-x PATH -x OMP_NUM_THREADS -x MALLOC_MMAP_THRESHOLD_ -x MALLOC_TRIM
             f"+ mpirun -np 8 --bind-to none -H n1:4,n2:4 {FORWARDED} hvd-adam train c.yaml",
         ),
         (
+            "mpirun", OPEN_MPI, ("-n", "8", *HOSTS), {"HVD_ADAM_SUMS": "direct", "HOROVOD_CYCLE_TIME": "5"},
+            f"+ mpirun -np 8 --bind-to none -H n1:4,n2:4 {FORWARDED} -x HOROVOD_CYCLE_TIME -x HVD_ADAM_SUMS"
+            " hvd-adam train c.yaml",
+        ),
+        (
             "mpirun", MPICH, ("-n", "8", *HOSTS), {},
             "+ mpirun -np 8 -bind-to none -hosts n1:4,n2:4 hvd-adam train c.yaml",
         ),
