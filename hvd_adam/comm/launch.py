@@ -48,7 +48,7 @@ def sums_by(environ: Mapping[str, str]) -> str:
     """
     asked = environ.get("HVD_ADAM_SUMS") or SUMS[0]
     if asked not in SUMS:
-        raise ConfigError(f"HVD_ADAM_SUMS={asked}", "sums are made in no such way", f"set one of {', '.join(SUMS)}")
+        raise ConfigError(f"HVD_ADAM_SUMS={asked}", "nobody makes sums in that way", f"set one of {', '.join(SUMS)}")
     return asked
 
 

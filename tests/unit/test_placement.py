@@ -59,4 +59,4 @@ def test_who_cannot_make_sums_is_refused_by_name(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("HVD_ADAM_SUMS", "gloo")
     with pytest.raises(ConfigError, match="HVD_ADAM_SUMS=gloo") as refused:
         comm.init("solo")
-    assert "set one of shared, mpi, horovod" in str(refused.value).lower()
+    assert "set one of shared, direct, mpi, horovod" in str(refused.value).lower()
