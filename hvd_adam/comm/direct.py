@@ -87,10 +87,9 @@ class DirectSums:
 
     def progress(self) -> None:
         """Goes on with the sums under way; called often during a computation, it does so now and then."""
-        now = time.perf_counter()
-        if self._open and now - self._looked > _PAUSE:
-            self._looked = now
+        if self._open and time.perf_counter() - self._looked > _PAUSE:
             self._go_on()
+            self._looked = time.perf_counter()
 
     def wait(self, blocks: list[Block]) -> float:
         """Returns when those sums are made: what `finish` gave, the same on all ranks."""

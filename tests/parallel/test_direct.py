@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+import json
 import time
 from collections.abc import Generator
 
@@ -22,16 +22,12 @@ def sending() -> World:
     return open_world("direct")
 
 
-def wanted(length: int, ranks: int) -> torch.Tensor:
-    return torch.arange(length, dtype=torch.float64) * sum(range(1, ranks + 1))
-
-
 @pytest.mark.parametrize("length", [0, 1, 3, 5, PIECE - 1, 4 * PIECE + 1, BLOCK, 7 * BLOCK + 11])
 def test_every_rank_gets_the_sum_of_all_numbers(length: int) -> None:
     world = sending()
     tensor = torch.arange(length, dtype=torch.float64) * (world.rank + 1)
     world.wait(world.start_allreduce(tensor, "sum"))
-    assert torch.equal(tensor, wanted(length, world.size))
+    assert torch.equal(tensor, torch.arange(length, dtype=torch.float64) * sum(range(1, world.size + 1)))
 
 
 def test_what_finish_gives_is_added_up_over_blocks_and_ranks() -> None:
@@ -47,28 +43,9 @@ def test_what_finish_gives_is_added_up_over_blocks_and_ranks() -> None:
     total = world.wait(world.start_allreduce(tensor, "finished", finish))
     assert torch.equal(tensor, 1.0 + torch.arange(length, dtype=torch.float64))
     assert total == pytest.approx(length * (length + 1) / 2, rel=1e-14)
-    everyones = [eval(one) for one in world.allgather_bytes(repr(seen).encode())]
+    everyones = [json.loads(one) for one in world.allgather_bytes(json.dumps(seen).encode())]
     places = sorted(place for one in everyones for place in one)
     assert [begin + count for begin, count in places] == [*(begin for begin, _ in places[1:]), length]
-
-
-def test_ranks_that_come_at_different_times_never_mix_two_sums() -> None:
-    world, pause = sending(), random.Random(sending().rank)
-    tensors = [torch.empty(length, dtype=torch.float64) for length in (3, 2 * BLOCK, 40, BLOCK + 1, 3000, 3 * PIECE)]
-    ranks = sum(range(1, world.size + 1))
-    for round in range(12):
-        handles = []
-        for place, tensor in enumerate(tensors):
-            if pause.random() < 0.3:
-                time.sleep(0.002)
-            tensor.fill_((round + place) * (world.rank + 1))
-            handles.append(world.start_allreduce(tensor, f"{round} {place}"))
-            world.progress()
-        for place, (tensor, handle) in enumerate(zip(tensors, handles, strict=True)):
-            world.wait(handle)
-            if pause.random() < 0.3:
-                time.sleep(0.002)
-            assert torch.equal(tensor, torch.full_like(tensor, (round + place) * ranks))
 
 
 def test_progress_alone_brings_sums_to_their_end() -> None:

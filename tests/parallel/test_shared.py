@@ -13,7 +13,7 @@ from conftest import open_world
 from torch import nn
 
 from hvd_adam import DistributedOptimizer, GenericAdam
-from hvd_adam.comm import World, shared
+from hvd_adam.comm import World, direct, shared
 from hvd_adam.errors import RunError
 
 CPU = torch.device("cpu")
@@ -53,17 +53,27 @@ def test_each_number_is_finished_once_in_its_place_and_all_hear_the_total(world:
     assert len(set(world.allgather_bytes(repr(total).encode()))) == 1
 
 
-def test_ranks_that_come_at_different_times_never_see_a_sum_of_another_round() -> None:
-    world, pause = sharing(), random.Random(sharing().rank)
-    tensors = [world.zeros(length, torch.float64, CPU) for length in (40, 3000, 7)]
+BLOCK = direct._BLOCK // 8  # doubles that ranks which send to each other sum as one
+
+
+@pytest.mark.parametrize(
+    ("engine", "lengths", "rounds"),
+    [("horovod", (40, 3000, 7), 300), ("direct", (40, 3000, 7), 300), ("direct", (3, 2 * BLOCK, 40, BLOCK + 1), 12)],
+)
+def test_ranks_that_come_at_different_times_never_see_a_sum_of_another_round(
+    engine: str, lengths: tuple[int, ...], rounds: int
+) -> None:
+    world, pause = open_world(engine), random.Random(sharing().rank)
+    tensors = [world.zeros(length, torch.float64, CPU) for length in lengths]
     ranks = sum(range(1, world.size + 1))
-    for round in range(300):
+    for round in range(rounds):
         handles = []
         for place, tensor in enumerate(tensors):
             if pause.random() < 0.05:
                 time.sleep(0.002)
             tensor.fill_((round + place) * (world.rank + 1))
             handles.append(world.start_allreduce(tensor, f"round {place}"))
+            world.progress()
         for place, (tensor, handle) in enumerate(zip(tensors, handles, strict=True)):
             world.wait(handle)
             if pause.random() < 0.05:
