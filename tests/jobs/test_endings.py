@@ -98,22 +98,24 @@ def test_a_rank_that_leaves_python_is_not_waited_for(
     assert done.returncode == 1 and "hvd-adam: rank 2 has left Python; rank 0 on " in done.stderr
 
 
-@pytest.mark.parametrize("leaver", [0, 2])
-def test_a_rank_that_leaves_python_with_a_sum_under_way_is_not_waited_for(leaver: int, tmp_path: Path) -> None:
-    """Its numbers may still come in when Python has given back the memory that they were for."""
+def test_numbers_for_a_rank_that_has_left_python_are_not_written_to_memory_that_it_has_given_back(
+    tmp_path: Path,
+) -> None:
+    """The others send theirs a while after it has gone; malloc returns all that is large to the system."""
     script = tmp_path / "job.py"
     script.write_text(
-        "import sys, torch, hvd_adam\nworld = hvd_adam.init()\n"
+        "import sys, time, torch, hvd_adam\nworld = hvd_adam.init()\n"
         "for call in range(3):\n"
         "    numbers = torch.ones(3_000_000)\n"
+        "    if call == 2 and world.rank > 0:\n        time.sleep(1.5)\n"
         "    handle = world.start_allreduce(numbers, 'sum')\n"
-        f"    if call == 2 and world.rank == {leaver}:\n        sys.exit()\n"
+        "    if call == 2 and world.rank == 0:\n        sys.exit()\n"
         "    world.wait(handle)\n"
     )
     command = [str(TREE / "launchers/mpirun"), "-n", "3", "--", sys.executable, str(script)]
-    environment = {**os.environ, "HVD_ADAM_SUMS": "direct"}
+    environment = {**os.environ, "HVD_ADAM_SUMS": "direct", "HVD_ADAM_PLAIN": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=90, env=environment)
-    assert done.returncode == 1 and f"hvd-adam: rank {leaver} has left Python" in done.stderr, done.stderr
+    assert done.returncode == 1 and "hvd-adam: rank 0 has left Python" in done.stderr, done.stderr
     assert "signal" not in done.stderr.lower()
 
 
