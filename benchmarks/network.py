@@ -1,11 +1,14 @@
 """Times training steps between two nodes of a Slurm cluster of its own, whose network is slowed down on purpose.
 
-    python benchmarks/network.py            as root; needs `make slurm`; benchmarks/recorded/network.json
-    python benchmarks/network.py far        only the nodes that are far apart; the other figures stay
+    python benchmarks/network.py              as root; needs `make slurm`: nodes side by side, and then 5 ms apart
+    python benchmarks/network.py near|far     one of them; the figures of the other stay
+    python benchmarks/network.py crowded      two ranks a node
 
-One rank a node. For every round two jobs start anew, in an order that is drawn: one of ours, and one of the parts and
-of bare compute, which Horovod's thread would slow down in a job of ours. What is asked is whether the exchange hides
-behind backward, and what halves on the wire save.
+What it finds is kept in benchmarks/recorded/: network.json, and crowded.json.
+
+For every round each job starts anew, in an order that is drawn: one of ours, one of the parts and of bare compute,
+which Horovod's thread would slow down in a job of ours, and between nodes of two ranks one whose sums Horovod makes.
+What is asked is whether the exchange hides behind backward, and what halves on the wire save.
 """
 
 from __future__ import annotations
@@ -15,18 +18,40 @@ import os
 import random
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 TREE = Path(__file__).resolve().parents[1]
-RECORDED = TREE / "benchmarks" / "recorded" / "network.json"
+RECORDED = TREE / "benchmarks" / "recorded"
 RATES = {"unlimited": None, "1 Gbit/s": "1gbit", "100 Mbit/s": "100mbit"}
 FAR = 0.005  # seconds that a packet travels between nodes that are far apart
 MODELS = ("lenet", "resnet18", "transformer")
 JOBS = {  # by how sums are made: the peers of a job
     "shared": ("hvd_adam", "hvd_adam-fp16"),
     "mpi": ("parts", "bare"),
+}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two nodes; `kept`: the file of their figures."""
+
+    kept: str = "network"
+    said: str = ""  # after the rate
+    apart: float = 0.0  # seconds
+    ranks: int = 1  # a node
+    models: tuple[str, ...] = MODELS
+    jobs: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: JOBS)
+
+
+PAIRS = {
+    "near": Pair(),
+    "far": Pair(said=f", {1e3 * FAR:g} ms", apart=FAR),
+    "crowded": Pair(
+        "crowded", ", 2 ranks a node", ranks=2, models=MODELS[:2], jobs={**JOBS, "horovod": ("hvd_adam-horovod",)}
+    ),
 }
 ROUNDS, STEPS = 5, 5
 LONG = 1.0  # seconds of a step, from which on one is enough
@@ -59,52 +84,53 @@ def rank(model: str, out: str, *names: str) -> None:
     world.close()
 
 
-def main(only_far: bool) -> int:
+def main(chosen: Sequence[str]) -> int:
     """Starts the cluster, and a job for each network and model."""
     sys.path.insert(0, str(TREE / "tests" / "slurm"))
     import network
     from cluster import Cluster
 
+    if unknown := set(chosen) - set(PAIRS):
+        sys.exit(f"there is no {', '.join(sorted(unknown))}; choose from {', '.join(PAIRS)}")
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     place = TREE / "build" / "network"
     place.mkdir(parents=True, exist_ok=True)
-    kept = json.loads(RECORDED.read_text())["measured"] if only_far else []
-    found = [one for one in kept if _far() not in one["network"]]
     with Cluster(TREE / "build" / "slurm" / "root", nodes=2, shared=[TREE]) as cluster:
-        for far in (True,) if only_far else (False, True):
+        for pair in (PAIRS[one] for one in chosen):
             for name, rate in RATES.items():
-                slow = network.far_apart(cluster, "n1", "n2", FAR, rate) if far else network.limited(cluster, rate)
-                with slow:
-                    found += _measure(cluster, place, f"{name}, {_far()}" if far else name, found)
+                far = network.far_apart(cluster, "n1", "n2", pair.apart, rate) if pair.apart else None
+                with far or network.limited(cluster, rate):
+                    _measure(cluster, place, pair, f"{name}{pair.said}")
     return 0
 
 
-def _measure(cluster: Any, place: Path, name: str, before: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A job for each model on this network; what is found is kept after each."""
+def _measure(cluster: Any, place: Path, pair: Pair, name: str) -> None:
+    """Jobs for each model on this network; what is found replaces what was kept of it, after each."""
     from hvd_adam.bench.surroundings import facts, save
 
-    found: list[dict[str, Any]] = []
-    for model in MODELS:
-        seconds: dict[str, list[float]] = {peer: [] for peers in JOBS.values() for peer in peers}
-        for one in _jobs(cluster, place, model):
+    file = RECORDED / f"{pair.kept}.json"
+    for model in pair.models:
+        seconds: dict[str, list[float]] = {peer: [] for peers in pair.jobs.values() for peer in peers}
+        for one in _jobs(cluster, place, pair, model):
             for peer, value in one.items():
                 seconds[peer].append(value)
-        found.append({"network": name, "model": model, "seconds": seconds})
-        kept = {**facts(), "measured": [*before, *found], "command": "python benchmarks/network.py"}
-        save(RECORDED, "bench network", kept)
+        before = json.loads(file.read_text())["measured"] if file.is_file() else []
+        others = [one for one in before if (one["network"], one["model"]) != (name, model)]
+        found = [*others, {"network": name, "model": model, "seconds": seconds}]
+        command = "python benchmarks/network.py" + (f" {pair.kept}" if pair.kept != "network" else "")
+        save(file, f"bench {pair.kept}", {**facts(), "measured": found, "command": command})
         print(f"{model}, {name}: done", flush=True)
-    return found
 
 
-def _jobs(cluster: Any, place: Path, model: str) -> Iterator[dict[str, float]]:
+def _jobs(cluster: Any, place: Path, pair: Pair, model: str) -> Iterator[dict[str, float]]:
     """Seconds a step of each peer, of one start of its ranks after the other."""
-    starts = [sums for _ in range(ROUNDS) for sums in random.sample(list(JOBS), len(JOBS))]
+    starts = [sums for _ in range(ROUNDS) for sums in random.sample(list(pair.jobs), len(pair.jobs))]
     lines = []
     for number, sums in enumerate(starts):
-        names = " ".join(random.sample(JOBS[sums], len(JOBS[sums])))
+        names = " ".join(random.sample(pair.jobs[sums], len(pair.jobs[sums])))
         program = f"python {Path(__file__).resolve()} rank {model} {place}/seconds-{number}.json {names}"
-        lines.append(f"HVD_ADAM_SUMS={sums} {TREE}/launchers/mpirun -n 2 -- {program}")
-    options = ("--wait", "--nodes=2", "--ntasks-per-node=1", f"--output={place}/job.out")
+        lines.append(f"HVD_ADAM_SUMS={sums} {TREE}/launchers/mpirun -n {2 * pair.ranks} -- {program}")
+    options = ("--wait", "--nodes=2", f"--ntasks-per-node={pair.ranks}", f"--output={place}/job.out")
     whole = " && ".join(lines)
     done = cluster.run("sbatch", *options, f"--wrap={whole}", where=place, timeout=3000, PYTHONPATH=str(TREE))
     if done.returncode:
@@ -112,9 +138,5 @@ def _jobs(cluster: Any, place: Path, model: str) -> Iterator[dict[str, float]]:
     return (json.loads((place / f"seconds-{number}.json").read_text()) for number in range(len(starts)))
 
 
-def _far() -> str:
-    return f"{1e3 * FAR:g} ms"
-
-
 if __name__ == "__main__":
-    sys.exit(rank(*sys.argv[2:]) if sys.argv[1:2] == ["rank"] else main(only_far=sys.argv[1:] == ["far"]))
+    sys.exit(rank(*sys.argv[2:]) if sys.argv[1:2] == ["rank"] else main(sys.argv[1:] or ["near", "far"]))

@@ -9,11 +9,13 @@ hooks of backward call, and in `wait`.
 from __future__ import annotations
 
 import atexit
+import os
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,18 +24,28 @@ from mpi4py import MPI
 from hvd_adam.comm.protocol import Finish
 
 _PIECE = 64_000  # bytes of a message: from 64 KiB on Open MPI's TCP asks the receiver first
-_BLOCK = 1 << 22  # bytes that are summed as one
+BLOCK = 1 << 22  # bytes that are summed as one
 _UNDER_WAY = 4  # blocks whose numbers travel at a time: a rank that is late has to hold no more of them
 _PAUSE = 2e-4  # seconds between two looks during a computation
 _TAGS = 1 << 14  # blocks until numbers of messages come again
 
 
+class Awaited(NamedTuple):
+    """What must have happened before a sum goes on."""
+
+    come: Callable[[], bool]
+    requests: Sequence[MPI.Request] = ()
+
+
+Steps = Generator[Awaited, None, float]  # of a sum: yields what must have happened before the next; returns `given`
+
+
 class Block:
     """One sum under way; `given` is what `finish` gave on all ranks, once it is `made`. One that fails stays so."""
 
-    def __init__(self, steps: Generator[list[MPI.Request], None, float]) -> None:
+    def __init__(self, steps: Steps) -> None:
         self._steps = steps
-        self._awaited: list[MPI.Request] = []
+        self._awaited = Awaited(lambda: True)
         self._failure: BaseException | None = None
         self.made = False
         self.given = 0.0
@@ -42,7 +54,7 @@ class Block:
         """Does what has become possible."""
         if self._failure:
             raise self._failure
-        while not self.made and MPI.Request.Testall(self._awaited):
+        while not self.made and self._awaited.come():
             try:
                 self._awaited = next(self._steps)
             except StopIteration as end:
@@ -53,7 +65,7 @@ class Block:
 
     def drop(self) -> None:
         """Nothing is written to its memory any more: before Python gives that back, and MPI ends."""
-        for request in self._awaited:
+        for request in self._awaited.requests:
             if request:
                 request.Cancel()
 
@@ -66,7 +78,7 @@ class DirectSums:
         call: around every wait.
     """
 
-    def __init__(self, comm: MPI.Intracomm, call: Callable[[], AbstractContextManager[None]]) -> None:
+    def __init__(self, comm: MPI.Comm, call: Callable[[], AbstractContextManager[None]]) -> None:
         self._comm, self._call = comm, call
         self._rank, self._size = comm.Get_rank(), comm.Get_size()
         self._others = [rank for rank in range(self._size) if rank != self._rank]
@@ -77,10 +89,19 @@ class DirectSums:
 
     def start(self, tensor: torch.Tensor, finish: Finish | None) -> list[Block]:
         """Starts the sum of a contiguous tensor on the CPU; see `World.start_allreduce`."""
-        blocks, flat, length = [], tensor.view(-1), _BLOCK // tensor.itemsize
-        for begin in range(0, flat.numel(), length):
-            self._started += 1
-            blocks.append(Block(self._sum(flat[begin : begin + length], begin, finish, self._started % _TAGS)))
+        flat, length = tensor.view(-1), BLOCK // tensor.itemsize
+        return self.carry(
+            self.sum(flat[begin : begin + length], begin, finish) for begin in range(0, flat.numel(), length)
+        )
+
+    def sum(self, block: torch.Tensor, begin: int, finish: Finish | None) -> Steps:
+        """The next sum of all, of one block that begins at that number of its tensor; `carry` makes it."""
+        self._started += 1
+        return self._sum(block, begin, finish, self._started % _TAGS)
+
+    def carry(self, sums: Iterable[Steps]) -> list[Block]:
+        """Starts them, in this order."""
+        blocks = [Block(steps) for steps in sums]
         self._open += blocks
         self._go_on()
         return blocks
@@ -96,6 +117,7 @@ class DirectSums:
         with self._call():
             while not all(block.made for block in blocks):
                 self._go_on()
+                os.sched_yield()
         return sum(block.given for block in blocks)
 
     def _drop(self) -> None:
@@ -107,28 +129,25 @@ class DirectSums:
             block.go_on()
         self._open = [block for block in self._open if not block.made]
 
-    def _sum(
-        self, block: torch.Tensor, begin: int, finish: Finish | None, number: int
-    ) -> Generator[list[MPI.Request], None, float]:
-        """Yields what must have come and gone before the next line."""
+    def _sum(self, block: torch.Tensor, begin: int, finish: Finish | None, number: int) -> Steps:
         each = -(-block.numel() // self._size)
         parts = [block[rank * each : (rank + 1) * each] for rank in range(self._size)]
         mine, theirs = parts[self._rank], [torch.empty_like(parts[self._rank]) for _ in self._others]
-        yield [
-            *self._receive(zip(self._others, theirs, strict=True), 2 * number),
-            *self._send(((rank, parts[rank]) for rank in self._others), 2 * number),
-        ]
+        yield _messages(
+            self._receive(zip(self._others, theirs, strict=True), 2 * number),
+            self._send(((rank, parts[rank]) for rank in self._others), 2 * number),
+        )
         for one in theirs:
             mine.add_(one)
         given = torch.zeros(self._size, dtype=torch.float64)
         if finish and mine.numel():
             given[self._rank] = float(finish(mine, begin + self._rank * each))
-        yield [
-            *self._receive(((rank, parts[rank]) for rank in self._others), 2 * number + 1),
-            *self._receive(((rank, given[rank : rank + 1]) for rank in self._others), 2 * number + 1),
-            *self._send(((rank, mine) for rank in self._others), 2 * number + 1),
-            *self._send(((rank, given[self._rank : self._rank + 1]) for rank in self._others), 2 * number + 1),
-        ]
+        yield _messages(
+            self._receive(((rank, parts[rank]) for rank in self._others), 2 * number + 1),
+            self._receive(((rank, given[rank : rank + 1]) for rank in self._others), 2 * number + 1),
+            self._send(((rank, mine) for rank in self._others), 2 * number + 1),
+            self._send(((rank, given[self._rank : self._rank + 1]) for rank in self._others), 2 * number + 1),
+        )
         return sum(given.tolist())
 
     def _receive(self, places: Any, tag: int) -> Iterator[MPI.Request]:
@@ -136,6 +155,11 @@ class DirectSums:
 
     def _send(self, parts: Any, tag: int) -> Iterator[MPI.Request]:
         return (self._comm.Isend(piece, rank, tag) for rank, tensor in parts for piece in _pieces(tensor))
+
+
+def _messages(*kinds: Iterator[MPI.Request]) -> Awaited:
+    requests = [request for kind in kinds for request in kind]
+    return Awaited(partial(MPI.Request.Testall, requests), requests)
 
 
 def _pieces(tensor: torch.Tensor) -> Iterator[np.ndarray]:

@@ -4,10 +4,11 @@ mpi4py opens and closes MPI, Horovod finds it open and leaves it open. Otherwise
 leaves Python would close MPI under the feet of the slower ones.
 
 Sums on the CPU are `MpiWorld`'s, without Horovod's negotiation, and its background thread is told to look for work
-rarely: on one machine they are made in memory that the ranks share, and between machines of one rank each the ranks
-send to each other, unless Horovod is built for GPUs. Between machines of several ranks, and on a GPU, Horovod's thread
-makes them. `HVD_ADAM_SUMS` set to "horovod" sends all of them there, "mpi" those on the CPU to MPI_Allreduce, and
-"direct" from rank to rank (hvd-adam bench step shows some).
+rarely: on one machine they are made in memory that the ranks share, and between machines of equally many ranks, where
+those of each machine see each other's memory, by messages of these, unless Horovod is built for GPUs. Elsewhere, and on
+a GPU, Horovod's thread makes them.
+`HVD_ADAM_SUMS` set to "horovod" sends all of them there, "mpi" those on the CPU to MPI_Allreduce, and "direct" from
+rank to rank (hvd-adam bench step shows some).
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ class HorovodWorld(MpiWorld):
         super().__init__()
         os.environ.setdefault("HOROVOD_FUSION_THRESHOLD", "0")  # our buckets are whole: fusing would copy them
         on_gpus = any(self._everybodys(bool(hvd.nccl_built())))  # where it looks for work too often to send beside it
-        if on_gpus and self._sums == "direct" and sums_by(os.environ) != "direct":
-            self._sums, self._direct = "horovod", None
+        if on_gpus and self._sums in ("direct", "hierarchical") and sums_by(os.environ) != "direct":
+            self._sums, self._shared, self._direct = "horovod", None, None
         elif self._sums != "horovod" and not on_gpus:
             os.environ.setdefault("HOROVOD_CYCLE_TIME", _IDLE_CYCLE)
         hvd.init()

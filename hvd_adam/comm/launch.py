@@ -53,18 +53,20 @@ def sums_by(environ: Mapping[str, str]) -> str:
 
 
 def way_of_sums(wish: str, local_sizes: Sequence[int]) -> str:
-    """How sums on the CPU are made, one of `SUMS`.
+    """How sums on the CPU are made, one of `SUMS` or "hierarchical".
 
     Args:
         wish: as `sums_by` has it; "shared" stands for what suits where the ranks are.
         local_sizes: of each rank, how many there are on its machine.
 
-    >>> [way_of_sums("shared", sizes) for sizes in ([2, 2], [1, 1], [2, 2, 1])]
-    ['shared', 'direct', 'horovod']
+    >>> [way_of_sums("shared", sizes) for sizes in ([2, 2], [1, 1], [2, 2, 2, 2], [2, 2, 1])]
+    ['shared', 'direct', 'hierarchical', 'horovod']
     """
     if wish != "shared" or local_sizes[0] == len(local_sizes):
         return wish
-    return "direct" if max(local_sizes) == 1 else "horovod"
+    if len(set(local_sizes)) > 1:
+        return "horovod"
+    return "direct" if local_sizes[0] == 1 else "hierarchical"
 
 
 def slurm_job(environ: Mapping[str, str]) -> str:

@@ -22,6 +22,7 @@ from mpi4py import MPI  # noqa: E402
 
 from hvd_adam.comm.direct import DirectSums  # noqa: E402
 from hvd_adam.comm.farewell import Farewell  # noqa: E402
+from hvd_adam.comm.hierarchical import HierarchicalSums  # noqa: E402
 from hvd_adam.comm.shared import SharedSums, seen, shares_memory  # noqa: E402
 
 _MPI_TYPES = {
@@ -47,9 +48,10 @@ def _add_halves(left: Any, right: Any, datatype: MPI.Datatype) -> None:
 class MpiWorld:
     """The ranks of MPI_COMM_WORLD.
 
-    Sums on the CPU of memory that `zeros` gave on one machine are `SharedSums`', and those between machines of one rank
-    each `DirectSums`'. Others are one blocking MPI_Allreduce, made when they are started. `HVD_ADAM_SUMS` decides
-    otherwise: but for "shared" there is no memory either that ranks of any machine see together.
+    Sums on the CPU of memory that `zeros` gave on one machine are `SharedSums`', between machines of equally many ranks
+    `HierarchicalSums`', and between machines of one rank each `DirectSums`' of any memory. Others are one blocking
+    MPI_Allreduce, made when they are started. `HVD_ADAM_SUMS` decides otherwise: but for "shared" there is no memory
+    either that ranks of any machine see together.
     """
 
     engine = "mpi"
@@ -58,7 +60,7 @@ class MpiWorld:
         self._comm = MPI.COMM_WORLD
         self.rank = self._comm.Get_rank()
         self.size = self._comm.Get_size()
-        self._here = self._comm.Split_type(MPI.COMM_TYPE_SHARED)
+        self._here = of_this_machine(self._comm)
         self.local_rank, self.local_size = self._here.Get_rank(), self._here.Get_size()
         self.host = socket.gethostname()
         self.device = device_for(self.local_rank)  # sums pass through the host's memory
@@ -71,9 +73,19 @@ class MpiWorld:
         self._sums = way if hear else "horovod"
         can = wish == "shared" and shares_memory() and self.local_size > 1
         self._sees = any(self._comm.allgather(can))
-        shares, call = self._sums == "shared" and can, self._farewell.call
-        self._shared = SharedSums(self._everybodys, self.rank, call) if shares else None
-        self._direct = DirectSums(self._comm.Dup(), call) if self._sums == "direct" else None
+        if self._sums == "hierarchical" and self.seen(1) is None:  # MPI_Allreduce would stop backward
+            self._sums = "horovod"
+        self._shared = self._sums_in_memory() if can else None
+        self._direct = DirectSums(self._comm.Dup(), self._farewell.call) if self._sums == "direct" else None
+
+    def _sums_in_memory(self) -> SharedSums | None:
+        local, call = partial(self._everybodys, among=self._here), self._farewell.call
+        if self._sums == "shared":
+            return SharedSums(local, self.local_rank, call)
+        if self._sums == "hierarchical":
+            across = DirectSums(self._comm.Split(self.local_rank, self.rank), call)
+            return HierarchicalSums(local, self._everybodys, self.local_rank, across, call)
+        return None
 
     def zeros(self, length: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         shared = self._shared.zeros(length, dtype) if self._shared and length and device.type == "cpu" else None
@@ -92,7 +104,7 @@ class MpiWorld:
 
     def start_allreduce(self, tensor: torch.Tensor, name: str, finish: Finish | None = None) -> Handle:
         if self._shared and self._shared.holds(tensor):
-            return partial(self._shared.wait, self._shared.start(tensor, finish))
+            return self._shared.start(tensor, finish)
         if self._direct and self.size > 1 and tensor.device.type == "cpu" and carries(tensor.dtype):
             return partial(self._direct.wait, self._direct.start(tensor, finish))
         if self.size == 1:  # which may yet change its own
@@ -107,8 +119,9 @@ class MpiWorld:
         return lambda: made
 
     def progress(self) -> None:
-        if self._direct:
-            self._direct.progress()
+        for sums in (self._shared, self._direct):
+            if sums:
+                sums.progress()
 
     def wait(self, handle: Handle) -> Number:
         return handle()
@@ -151,6 +164,11 @@ class MpiWorld:
     def close(self) -> None:
         self.barrier()
         self._farewell.stop()
+
+
+def of_this_machine(comm: MPI.Comm) -> MPI.Comm:
+    """A collective call: the ranks of this machine, in the same order."""
+    return comm.Split_type(MPI.COMM_TYPE_SHARED)
 
 
 def _buffer(tensor: torch.Tensor) -> list[Any]:

@@ -17,8 +17,9 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch.utils.weak import WeakTensorKeyDictionary
@@ -26,9 +27,27 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from hvd_adam.comm.protocol import Finish
 
 _HEAD = 4096  # bytes before the numbers: a token, two counters, and what `finish` gave
-_TOKEN, _HANDED, _DONE, _GIVEN = 0, 8, 16, 24  # places of words of 8 bytes in the head: a cache line each
+_TOKEN, HANDED, DONE, GIVEN = 0, 8, 16, 24  # places of words of 8 bytes in the head: a cache line each
 _LINE = 64  # bytes of a cache line: where parts begin
 _CACHED = 1 << 19  # bytes that are summed and written back before the next: they stay in a core's own cache
+
+
+class Piece(NamedTuple):
+    """Of one tensor of every rank the same elements: where they begin, this rank's own, and the others'."""
+
+    begin: int
+    own: torch.Tensor
+    others: list[torch.Tensor]
+
+    def add(self) -> None:
+        """Adds the others' to this rank's own."""
+        for other in self.others:
+            self.own.add_(other)
+
+    def write_back(self) -> None:
+        """Writes this rank's own over the others'."""
+        for other in self.others:
+            other.copy_(self.own)
 
 
 @dataclass(eq=False)
@@ -37,18 +56,20 @@ class Shared:
 
     Attributes:
         rank: this one's number.
+        own: this rank's tensor.
         heads: of all ranks; each holds that rank's counters.
         given: of all ranks, what `finish` gave on the parts that they summed.
-        pieces: this rank's part of all tensors, in pieces; of each where it begins, this rank's own, and the others'.
+        pieces: this rank's part of all tensors, a piece after the other.
         round: how many sums have been started in it.
         summed: how many of them this rank has done its part of.
         finish: of the one under way.
     """
 
     rank: int
+    own: torch.Tensor
     heads: list[memoryview[int]]
     given: list[memoryview[float]]
-    pieces: list[tuple[int, torch.Tensor, list[torch.Tensor]]]
+    pieces: list[Piece]
     round: int = 0
     summed: int = 0
     finish: Finish | None = None
@@ -57,23 +78,25 @@ class Shared:
         """Whether that counter of all ranks has come to the last sum."""
         return all(head[place] >= self.round for head in self.heads)
 
+    def total(self) -> float:
+        """What `finish` gave on all parts; in one order, so that it is the same on all ranks."""
+        return sum(given[GIVEN] for given in self.given)
+
     def add(self) -> None:
         """This rank's part: the sum over all ranks, written to all ranks' tensors."""
         given = 0.0
-        for begin, own, others in self.pieces:
-            for other in others:
-                own.add_(other)
+        for piece in self.pieces:
+            piece.add()
             if self.finish:
-                given += float(self.finish(own, begin))
-            for other in others:
-                other.copy_(own)
+                given += float(self.finish(piece.own, piece.begin))
+            piece.write_back()
         self.summed, self.finish = self.round, None  # it may know the tensor, and would keep it alive
-        self.given[self.rank][_GIVEN] = given
-        self.heads[self.rank][_DONE] = self.round
+        self.given[self.rank][GIVEN] = given
+        self.heads[self.rank][DONE] = self.round
 
 
 class SharedSums:
-    """Sums over ranks of one machine; every method but `holds` is a collective call.
+    """Sums over ranks of one machine; every method but `holds` and `progress` is a collective call.
 
     Args:
         gather: a collective call; everybody's value, by rank.
@@ -96,43 +119,46 @@ class SharedSums:
         maps = by_rank[self._rank :] + by_rank[: self._rank]  # this rank's first
         tensors = [one[_HEAD:].view(dtype) for one in maps]
         pieces = [
-            (place.start, tensors[0][place], [tensor[place] for tensor in tensors[1:]])
+            Piece(place.start, tensors[0][place], [tensor[place] for tensor in tensors[1:]])
             for place in _places(length, dtype.itemsize, self._rank, len(maps))
         ]
         heads, given = [_words(one, "q") for one in by_rank], [_words(one, "d") for one in by_rank]
-        mine = maps[0][_HEAD:].view(dtype)  # no piece is a view of it, which would keep it alive
-        self._tensors[mine] = Shared(self._rank, heads, given, pieces)
+        mine = maps[0][_HEAD:].view(dtype)  # nothing here is a view of it, which would keep it alive
+        self._tensors[mine] = Shared(self._rank, tensors[0], heads, given, pieces)
         return mine
 
     def holds(self, tensor: torch.Tensor) -> bool:
         """Whether it came from `zeros`, whole."""
         return tensor in self._tensors
 
-    def start(self, tensor: torch.Tensor, finish: Finish | None) -> Shared:
+    def start(self, tensor: torch.Tensor, finish: Finish | None) -> Callable[[], float]:
         """Starts the sum of a tensor that `zeros` gave; see `World.start_allreduce`.
 
-        Nothing is summed yet: right after all have written, it takes longer than a while later.
+        Nothing is summed yet: right after all have written, it takes longer than a while later. What comes back, when
+        called, returns when the sum stands in this rank's tensor, and no other rank needs that: what `finish` gave.
         """
         shared: Shared = self._tensors[tensor]
         shared.round += 1
         shared.finish = finish
         self._open.append(shared)
-        return shared
+        return partial(self._wait, shared)
 
-    def wait(self, shared: Shared) -> float:
-        """Returns when the sum stands in this rank's tensor, and no other rank needs that: what `finish` gave."""
+    def progress(self) -> None:
+        """Nothing is to be done: a sum is made when it is waited for."""
+
+    def _wait(self, shared: Shared) -> float:
         for started in self._open:
-            started.heads[self._rank][_HANDED] = started.round
+            started.heads[self._rank][HANDED] = started.round
         with self._call():
-            while not (shared.summed == shared.round and shared.all_at(_DONE)):
+            while not (shared.summed == shared.round and shared.all_at(DONE)):
                 if not self._advance():
                     os.sched_yield()
-        return sum(given[_GIVEN] for given in shared.given)
+        return shared.total()
 
     def _advance(self) -> bool:
         """Does this rank's part of the first sum that all have handed over; whether there was one."""
         for place, shared in enumerate(self._open):
-            if shared.all_at(_HANDED):
+            if shared.all_at(HANDED):
                 shared.add()
                 del self._open[place]
                 return True

@@ -118,7 +118,7 @@ class DistributedOptimizer:
             alone=wire is not None,
         )
         self._own = OwnGradients(self._layout)
-        self._wire = HalfWire(self._layout.buckets[:-1]) if wire else None
+        self._wire = HalfWire(self._layout.buckets[:-1], world.zeros) if wire else None
         self._mean = Mean(
             optimizer,
             self._parameters,

@@ -7,6 +7,8 @@ scale halved; after `PATIENCE` good steps it is doubled again.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -17,10 +19,14 @@ START, LARGEST = 2.0**10, 2.0**16
 
 
 class HalfWire:
-    """fp16 twins of the buckets, one of each."""
+    """fp16 twins of the buckets, one of each.
 
-    def __init__(self, buckets: list[Bucket]) -> None:
-        self._twins = {b.index: torch.empty_like(b.flat, dtype=torch.float16) for b in buckets}
+    Args:
+        zeros: makes memory for sums; see `World.zeros`.
+    """
+
+    def __init__(self, buckets: list[Bucket], zeros: Callable[[int, torch.dtype, torch.device], Tensor]) -> None:
+        self._twins = {b.index: zeros(b.flat.numel(), torch.float16, b.flat.device) for b in buckets}
         self.scale = START
         self._good = 0
 

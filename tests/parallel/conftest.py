@@ -10,30 +10,36 @@ import os
 import pytest
 import torch
 
-from hvd_adam.comm import World, init
+from hvd_adam.comm import World, init, mpi
 from hvd_adam.optim import divided
 
 torch.set_num_threads(1)
 os.environ.setdefault("HOROVOD_CYCLE_TIME", "1")  # milliseconds; ranks of one machine would choose more
 
 _WORLDS: dict[str, World] = {}
+TWO_EACH = "machines of two ranks"
+ENGINES = ["horovod", "horovod, divided steps", "direct", "all by horovod", "mpi"]
+if int(os.environ.get("OMPI_COMM_WORLD_SIZE", "1")) > 2:
+    ENGINES += [TWO_EACH, f"{TWO_EACH}, divided steps"]
 
 
 def open_world(engine: str) -> World:
     """One world of each engine for the whole session.
 
-    "horovod" sums in shared memory, "direct" as ranks on machines of their own do, "all by horovod" as those on
-    machines of several ranks, and "mpi" is plain MPI.
+    "horovod" sums in shared memory, "direct" as ranks on machines of their own do, "machines of two ranks" as if there
+    were several of them, "all by horovod" as machines of unequally many ranks, and "mpi" is plain MPI.
     """
     if engine not in _WORLDS:
         with pytest.MonkeyPatch.context() as patch:
-            if engine != "horovod":
+            if engine == TWO_EACH:
+                patch.setattr(mpi, "of_this_machine", lambda comm: comm.Split(comm.Get_rank() // 2))
+            elif engine != "horovod":
                 patch.setenv("HVD_ADAM_SUMS", engine.removeprefix("all by "))
             _WORLDS[engine] = init("mpi" if engine == "mpi" else "horovod")
     return _WORLDS[engine]
 
 
-@pytest.fixture(params=["horovod", "horovod, divided steps", "direct", "all by horovod", "mpi"])
+@pytest.fixture(params=ENGINES)
 def world(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> World:
     """Ranks of each engine; with divided steps, those of models of any size are, as elsewhere those of large ones."""
     engine, _, steps = request.param.partition(", ")

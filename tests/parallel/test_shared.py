@@ -9,7 +9,7 @@ import time
 
 import pytest
 import torch
-from conftest import open_world
+from conftest import TWO_EACH, open_world
 from torch import nn
 
 from hvd_adam import DistributedOptimizer, GenericAdam
@@ -53,12 +53,15 @@ def test_each_number_is_finished_once_in_its_place_and_all_hear_the_total(world:
     assert len(set(world.allgather_bytes(repr(total).encode()))) == 1
 
 
-BLOCK = direct._BLOCK // 8  # doubles that ranks which send to each other sum as one
+BLOCK = direct.BLOCK // 8  # doubles that ranks which send to each other sum as one
 
 
 @pytest.mark.parametrize(
     ("engine", "lengths", "rounds"),
-    [("horovod", (40, 3000, 7), 300), ("direct", (40, 3000, 7), 300), ("direct", (3, 2 * BLOCK, 40, BLOCK + 1), 12)],
+    [
+        *((engine, (40, 3000, 7), 300) for engine in ("horovod", "direct", TWO_EACH)),
+        *((engine, (3, 2 * BLOCK, 40, BLOCK + 1), 12) for engine in ("direct", TWO_EACH)),
+    ],
 )
 def test_ranks_that_come_at_different_times_never_see_a_sum_of_another_round(
     engine: str, lengths: tuple[int, ...], rounds: int

@@ -111,7 +111,8 @@ SUMS = """
 import os, pathlib, torch
 import hvd_adam
 world = hvd_adam.init()
-numbers = torch.ones(3_000_000) * (world.rank + 1)  # several blocks of a sum
+numbers = world.zeros(6_000_000, torch.float32, torch.device("cpu")).add_(world.rank + 1)  # several blocks of a sum
+assert world._shared is None or world._shared.holds(numbers)
 world.wait(world.start_allreduce(numbers, "sum"))
 assert torch.equal(numbers, torch.full_like(numbers, sum(range(1, world.size + 1))))
 said = f"{world._sums}, Horovod looks for work every {os.environ.get('HOROVOD_CYCLE_TIME', 1)} ms"
@@ -120,8 +121,8 @@ world.close()
 """
 
 
-@pytest.mark.parametrize(("ranks", "sums"), [((1, 1), "direct"), ((2, 1), "horovod")])
-def test_ranks_on_nodes_of_their_own_send_sums_to_each_other(
+@pytest.mark.parametrize(("ranks", "sums"), [((1, 1), "direct"), ((2, 2), "hierarchical"), ((2, 1), "horovod")])
+def test_sums_between_nodes_are_made_as_suits_where_the_ranks_are(
     cluster: Cluster, tmp_path: Path, ranks: tuple[int, int], sums: str
 ) -> None:
     (tmp_path / "sums.py").write_text(SUMS)
@@ -130,7 +131,7 @@ def test_ranks_on_nodes_of_their_own_send_sums_to_each_other(
         *words, "--", "python", "sums.py", where=tmp_path, timeout=120, HVD_ADAM_NIC="eth0", SALLOC_NO_BELL="1"
     )
     said = {path.read_text() for path in tmp_path.glob("rank-*")}
-    assert said == {f"{sums}, Horovod looks for work every {100 if sums == 'direct' else 1} ms"}, done.stderr
+    assert said == {f"{sums}, Horovod looks for work every {1 if sums == 'horovod' else 100} ms"}, done.stderr
 
 
 def test_the_other_ranks_end_when_one_fails_under_srun(cluster: Cluster, tmp_path: Path) -> None:

@@ -72,10 +72,13 @@ def test_an_optimizer_stands_beside_peers_as_installed_and_in_our_environment(tm
 
 def test_a_slow_network_has_to_be_hidden_and_a_fast_one_has_nothing_to_hide(tmp_path: Path) -> None:
     times = {"hvd_adam": [0.9] * 5, "hvd_adam-fp16": [0.45] * 5, "parts": [1.0] * 5}
-    measured = [{"network": name, "model": "lenet", "seconds": times} for name in ("unlimited", "1 Gbit/s")]
+    names = ("unlimited", "1 Gbit/s", "unlimited, 2 ranks a node")
+    measured = [{"network": name, "model": "lenet", "seconds": times} for name in names]
+    measured[2]["seconds"] = {**times, "hvd_adam-horovod": [1.8] * 5}
     (tmp_path / "network.json").write_text(json.dumps({"kind": "bench network", "measured": measured}))
-    fast, halves, slow, _ = figures.figures(tmp_path)
-    assert (fast.met(), slow.met()) == (None, True)
+    fast, halves, slow, _, crowded, beside_horovod, _ = figures.figures(tmp_path)
+    assert (fast.met(), slow.met(), crowded.met()) == (None, True, None)
+    assert beside_horovod.alike.value == pytest.approx(0.5) and beside_horovod.met() is None
     assert slow.alike.value == pytest.approx(0.9) and halves.alike.value == pytest.approx(0.5)
 
 
