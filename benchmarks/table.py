@@ -3,10 +3,12 @@
     python benchmarks/table.py                       all of it, on two quiet cores: `make bench`
     python benchmarks/table.py --only step,start     some of it; the other figures stay
     python benchmarks/table.py --only none           only writes the table again
+    python benchmarks/table.py --only step --on xeon  the same of another kind of machine, in a table of its own
     python benchmarks/table.py --check               fewer rounds, kept nowhere: `make bench-check`; exit code 1 where
                                                      a ratio got worse than its recorded interval
 
-What was measured lies in benchmarks/recorded/, a file for each command of `hvd-adam bench`.
+What was measured lies in benchmarks/recorded/, a file for each command of `hvd-adam bench`, and of other kinds of
+machines in folders there.
 """
 
 from __future__ import annotations
@@ -73,18 +75,25 @@ def measure(kind: str, arguments: str | tuple[str, ...], folder: Path) -> bool:
 
 def write_page() -> None:
     """Puts the tables between their markers in docs/performance.md and README.md."""
+    blocks = [_block(RECORDED, details())]
+    for folder in sorted(path for path in RECORDED.iterdir() if path.is_dir()):
+        blocks += [f"### On another machine: {folder.name}", _block(folder, [])]
+    _put(PAGE, "\n\n".join(blocks))
+    _put(README, headlines(figures(RECORDED)))
+
+
+def _block(folder: Path, further: list[str]) -> str:
+    """The table of one machine, what made it, and what else is to be said."""
     parts = []
     for kind in READERS:
-        file = RECORDED / f"{kind}.json"
+        file = folder / f"{kind}.json"
         if file.is_file():
             kept = json.loads(file.read_text())
             versions = ", ".join(f"{name} {v}" for name, v in kept["versions"].items() if v and name != "hvd_adam")
             parts.append(f"* `{kept.get('command', f'hvd-adam bench {kind}')}`: {kept['host_cores']} cores, "
                          f"{kept['processor']}, {versions}")  # fmt: skip
-    parts += [f"* {line}" for line in (*details(), *limits(RECORDED))]
-    found = figures(RECORDED)
-    _put(PAGE, f"{table(found)}\n\n" + "\n".join(parts))
-    _put(README, headlines(found))
+    parts += [f"* {line}" for line in (*further, *limits(folder))]
+    return f"{table(figures(folder))}\n\n" + "\n".join(parts)
 
 
 def _put(page: Path, made: str) -> None:
@@ -103,31 +112,32 @@ def details() -> list[str]:
     return [line for line in lines(found) if "GB/s" in line or line.startswith("the fastest")]
 
 
-def check() -> int:
-    """Measures with fewer rounds, and says which ratios got worse."""
+def check(recorded: Path) -> int:
+    """Measures with fewer rounds, and says which ratios got worse than the recorded ones there."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         through = [measure(kind, few, folder) for kind, (_, few) in COMMANDS.items() if few]
-        found = worse(figures(folder), figures(RECORDED))
+        found = worse(figures(folder), figures(recorded))
     for line in found:
         print(f"worse: {line}")
-    print(f"{len(found)} ratios are worse than recorded in {RECORDED}")
+    print(f"{len(found)} ratios are worse than recorded in {recorded}")
     return 1 if found or not all(through) else 0
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--only", default=",".join(COMMANDS), help="which, separated by commas; none")
+    parser.add_argument("--on", default=".", metavar="NAME", help="another kind of machine, kept by that name")
     parser.add_argument("--check", action="store_true", help="compare with what is recorded")
     asked = parser.parse_args()
     if asked.check:
-        return check()
+        return check(RECORDED / asked.on)
     chosen = [] if asked.only == "none" else asked.only.split(",")
     if unknown := set(chosen) - set(COMMANDS):
         parser.error(f"there is no {', '.join(sorted(unknown))}; choose from {', '.join(COMMANDS)}")
     through = True
     for kind in chosen:
-        through &= measure(kind, COMMANDS[kind][0], RECORDED)
+        through &= measure(kind, COMMANDS[kind][0], RECORDED / asked.on)
         write_page()  # after each: what is measured stands, whatever comes of the next
     if not chosen:
         write_page()
