@@ -5,6 +5,7 @@ launchers/mpirun -n 2 -- python -m pytest tests/parallel
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
@@ -37,6 +38,27 @@ def open_world(engine: str) -> World:
                 patch.setenv("HVD_ADAM_SUMS", engine.removeprefix("all by "))
             _WORLDS[engine] = init("mpi" if engine == "mpi" else "horovod")
     return _WORLDS[engine]
+
+
+class Finishing:
+    """Adds its place to each number; by whom each was finished."""
+
+    def __init__(self) -> None:
+        self.mine: list[tuple[int, int]] = []  # begin and length of what this rank was given
+
+    def __call__(self, part: torch.Tensor, begin: int) -> float:
+        """Gives the sum of that part."""
+        self.mine.append((begin, part.numel()))
+        part.add_(torch.arange(begin, begin + part.numel()))
+        return float(part.sum())
+
+    def check(self, world: World, total: float, length: int) -> list[list[tuple[int, int]]]:
+        """That all numbers were finished once, where each was 1 before; everybody's parts."""
+        assert total == pytest.approx(length * (length + 1) / 2, rel=1e-14)
+        everyones = [json.loads(one) for one in world.allgather_bytes(json.dumps(self.mine).encode())]
+        places = sorted(place for one in everyones for place in one)
+        assert [begin + count for begin, count in places] == [*(begin for begin, _ in places[1:]), length]
+        return everyones
 
 
 @pytest.fixture(params=ENGINES)

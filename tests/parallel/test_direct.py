@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import time
 
 import pytest
 import torch
-from conftest import open_world
+from conftest import Finishing, open_world
 from torch import nn
 
 from hvd_adam import DistributedOptimizer, GenericAdam
@@ -31,19 +30,10 @@ def test_every_rank_gets_the_sum_of_all_numbers(length: int) -> None:
 def test_what_finish_gives_is_added_up_over_blocks_and_ranks() -> None:
     world, length = sending(), 2 * BLOCK + 7
     tensor = torch.full((length,), 1.0 / world.size, dtype=torch.float64)
-    seen: list[tuple[int, int]] = []
-
-    def finish(part: torch.Tensor, begin: int) -> float:
-        seen.append((begin, part.numel()))
-        part.add_(torch.arange(begin, begin + part.numel()))
-        return float(part.sum())
-
+    finish = Finishing()
     total = world.wait(world.start_allreduce(tensor, "finished", finish))
     assert torch.equal(tensor, 1.0 + torch.arange(length, dtype=torch.float64))
-    assert total == pytest.approx(length * (length + 1) / 2, rel=1e-14)
-    everyones = [json.loads(one) for one in world.allgather_bytes(json.dumps(seen).encode())]
-    places = sorted(place for one in everyones for place in one)
-    assert [begin + count for begin, count in places] == [*(begin for begin, _ in places[1:]), length]
+    finish.check(world, total, length)
 
 
 def test_progress_alone_brings_sums_to_their_end() -> None:
