@@ -1,7 +1,7 @@
 """Times training steps between two nodes of a Slurm cluster of its own, whose network is slowed down on purpose.
 
     python benchmarks/network.py              as root; needs `make slurm`: nodes side by side, and then 5 ms apart
-    python benchmarks/network.py near|far     one of them; the figures of the other stay
+    python benchmarks/network.py near|far     one of them; the figures of the other, of this kind of machine, stay
     python benchmarks/network.py crowded      two ranks a node
 
 What it finds is kept in benchmarks/recorded/: network.json, and crowded.json.
@@ -114,11 +114,12 @@ def _measure(cluster: Any, place: Path, pair: Pair, name: str) -> None:
         for one in _jobs(cluster, place, pair, model):
             for peer, value in one.items():
                 seconds[peer].append(value)
-        before = json.loads(file.read_text())["measured"] if file.is_file() else []
-        others = [one for one in before if (one["network"], one["model"]) != (name, model)]
-        found = [*others, {"network": name, "model": model, "seconds": seconds}]
+        here, before = facts(), json.loads(file.read_text()) if file.is_file() else {}
+        others = before["measured"] if before.get("processor") == here["processor"] else []  # a file is one machine's
+        found = [one for one in others if (one["network"], one["model"]) != (name, model)]
+        found.append({"network": name, "model": model, "seconds": seconds})
         command = "python benchmarks/network.py" + (f" {pair.kept}" if pair.kept != "network" else "")
-        save(file, f"bench {pair.kept}", {**facts(), "measured": found, "command": command})
+        save(file, f"bench {pair.kept}", {**here, "measured": found, "command": command})
         print(f"{model}, {name}: done", flush=True)
 
 

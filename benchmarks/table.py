@@ -3,7 +3,8 @@
     python benchmarks/table.py                       all of it, on two quiet cores: `make bench`
     python benchmarks/table.py --only step,start     some of it; the other figures stay
     python benchmarks/table.py --only none           only writes the table again
-    python benchmarks/table.py --only step --on xeon  the same of another kind of machine, in a table of its own
+    python benchmarks/table.py --only step --on xeon
+                                                     the same on another kind of machine, in a table of its own
     python benchmarks/table.py --check               fewer rounds, kept nowhere: `make bench-check`; exit code 1 where
                                                      a ratio got worse than its recorded interval
 
@@ -131,6 +132,8 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="compare with what is recorded")
     asked = parser.parse_args()
     if asked.check:
+        if not (RECORDED / asked.on).is_dir():
+            parser.error(f"nothing is recorded on {asked.on}, so that nothing could be worse")
         return check(RECORDED / asked.on)
     chosen = [] if asked.only == "none" else asked.only.split(",")
     if unknown := set(chosen) - set(COMMANDS):

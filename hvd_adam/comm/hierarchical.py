@@ -60,6 +60,7 @@ class HierarchicalSums(SharedSums):
         self._across.progress()
 
     def _layers(self, shared: Shared, pieces: list[Piece], finish: Finish | None) -> Steps:
+        # the sum between machines is drawn here, in the order of starts, which its messages are numbered by
         begin, end = pieces[0].begin, pieces[-1].begin + len(pieces[-1].own)
         return _through(shared, pieces, self._across.sum(shared.own[begin:end], begin, finish))
 
