@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from mpi4py import MPI
 
+from hvd_adam.comm.order import add_all
 from hvd_adam.comm.protocol import Finish
 
 _PIECE = 64_000  # bytes of a message: from 64 KiB on Open MPI's TCP asks the receiver first
@@ -132,13 +133,13 @@ class DirectSums:
     def _sum(self, block: torch.Tensor, begin: int, finish: Finish | None, number: int) -> Steps:
         each = -(-block.numel() // self._size)
         parts = [block[rank * each : (rank + 1) * each] for rank in range(self._size)]
-        mine, theirs = parts[self._rank], [torch.empty_like(parts[self._rank]) for _ in self._others]
+        mine = parts[self._rank]
+        theirs = [mine if rank == self._rank else torch.empty_like(mine) for rank in range(self._size)]
         yield _messages(
-            self._receive(zip(self._others, theirs, strict=True), 2 * number),
+            self._receive(((rank, theirs[rank]) for rank in self._others), 2 * number),
             self._send(((rank, parts[rank]) for rank in self._others), 2 * number),
         )
-        for one in theirs:
-            mine.add_(one)
+        add_all(theirs, self._rank)
         given = torch.zeros(self._size, dtype=torch.float64)
         if finish and mine.numel():
             given[self._rank] = float(finish(mine, begin + self._rank * each))

@@ -29,6 +29,7 @@ class HierarchicalSums(SharedSums):
         rank: this rank's number on its machine.
         across: sums over the ranks of the same number on all machines, of which each has as many.
         call: around every wait.
+        in_order: whether adding on each machine, and then over machines, makes the tree over all ranks.
     """
 
     def __init__(
@@ -38,9 +39,10 @@ class HierarchicalSums(SharedSums):
         rank: int,
         across: DirectSums,
         call: Callable[[], AbstractContextManager[None]],
+        in_order: bool,
     ) -> None:
         super().__init__(gather, rank, call)
-        self._everybodys, self._across = everybodys, across
+        self._everybodys, self._across, self.in_order = everybodys, across, in_order
 
     def zeros(self, length: int, dtype: torch.dtype) -> torch.Tensor | None:
         """As on one machine; None where any of them does not share memory."""

@@ -50,6 +50,9 @@ class HorovodWorld(MpiWorld):
         started = hvd.allreduce_async_(tensor, name=name, op=hvd.Sum)
         return lambda: finished(hvd.synchronize(started), finish)
 
+    def adds_in_order(self, tensor: torch.Tensor) -> bool:
+        return (self.size == 1 or self._by_mpi(tensor)) and super().adds_in_order(tensor)
+
     def alltoall(self, tensor: torch.Tensor, send: Sequence[int], receive: Sequence[int], name: str) -> torch.Tensor:
         if self._by_mpi(tensor):
             return super().alltoall(tensor, send, receive, name)

@@ -84,8 +84,16 @@ class MpiWorld:
             return SharedSums(local, self.local_rank, call)
         if self._sums == "hierarchical":
             across = DirectSums(self._comm.Split(self.local_rank, self.rank), call)
-            return HierarchicalSums(local, self._everybodys, self.local_rank, across, call)
+            return HierarchicalSums(
+                local, self._everybodys, self.local_rank, across, call, self._is_laid_out_in_order()
+            )
         return None
+
+    def _is_laid_out_in_order(self) -> bool:
+        """Whether the tree over ranks is one over each machine's and one over machines; machines of equally many."""
+        first, many = self.rank - self.local_rank, self.local_size
+        follow = self._here.allgather(self.rank) == list(range(first, first + many))
+        return all(self._everybodys(follow)) and many.bit_count() == 1
 
     def zeros(self, length: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         shared = self._shared.zeros(length, dtype) if self._shared and length and device.type == "cpu" else None
@@ -117,6 +125,11 @@ class MpiWorld:
             tensor.copy_(on_host)
         made = finished(tensor, finish)
         return lambda: made
+
+    def adds_in_order(self, tensor: torch.Tensor) -> bool:
+        if self._shared and self._shared.holds(tensor):
+            return self._shared.in_order
+        return self.size == 1 or (self._direct is not None and tensor.device.type == "cpu" and carries(tensor.dtype))
 
     def progress(self) -> None:
         for sums in (self._shared, self._direct):

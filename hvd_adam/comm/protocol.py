@@ -70,6 +70,9 @@ class World(Protocol):
                 that element; depends on nothing but the part. What comes of it is the sum.
         """
 
+    def adds_in_order(self, tensor: torch.Tensor) -> bool:
+        """Whether its sums add the ranks' numbers in the order of `comm.order`; the same answer on all ranks."""
+
     def progress(self) -> None:
         """Called often between the start of a sum and its end: some go on only then."""
 

@@ -24,6 +24,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from hvd_adam.comm.order import add_all
 from hvd_adam.comm.protocol import Finish
 
 _HEAD = 4096  # bytes before the numbers: a token, two counters, and what `finish` gave
@@ -33,21 +34,26 @@ _CACHED = 1 << 19  # bytes that are summed and written back before the next: the
 
 
 class Piece(NamedTuple):
-    """Of one tensor of every rank the same elements: where they begin, this rank's own, and the others'."""
+    """Of one tensor of every rank the same elements: where they begin, everybody's by rank, and this one's number."""
 
     begin: int
-    own: torch.Tensor
-    others: list[torch.Tensor]
+    everyones: list[torch.Tensor]
+    rank: int
+
+    @property
+    def own(self) -> torch.Tensor:
+        """This rank's."""
+        return self.everyones[self.rank]
 
     def add(self) -> None:
         """Adds the others' to this rank's own."""
-        for other in self.others:
-            self.own.add_(other)
+        add_all(self.everyones, self.rank)
 
     def write_back(self) -> None:
         """Writes this rank's own over the others'."""
-        for other in self.others:
-            other.copy_(self.own)
+        for number, other in enumerate(self.everyones):
+            if number != self.rank:
+                other.copy_(self.own)
 
 
 @dataclass(eq=False)
@@ -102,7 +108,11 @@ class SharedSums:
         gather: a collective call; everybody's value, by rank.
         rank: this rank's number.
         call: around every wait.
+
+    `in_order`: whether sums add numbers in the order of `comm.order`.
     """
+
+    in_order = True
 
     def __init__(
         self, gather: Callable[[Any], list[Any]], rank: int, call: Callable[[], AbstractContextManager[None]]
@@ -116,15 +126,14 @@ class SharedSums:
         by_rank = _maps(_HEAD + length * dtype.itemsize, self._gather)
         if by_rank is None:
             return None
-        maps = by_rank[self._rank :] + by_rank[: self._rank]  # this rank's first
-        tensors = [one[_HEAD:].view(dtype) for one in maps]
+        tensors = [one[_HEAD:].view(dtype) for one in by_rank]
         pieces = [
-            Piece(place.start, tensors[0][place], [tensor[place] for tensor in tensors[1:]])
-            for place in _places(length, dtype.itemsize, self._rank, len(maps))
+            Piece(place.start, [tensor[place] for tensor in tensors], self._rank)
+            for place in _places(length, dtype.itemsize, self._rank, len(tensors))
         ]
         heads, given = [_words(one, "q") for one in by_rank], [_words(one, "d") for one in by_rank]
-        mine = maps[0][_HEAD:].view(dtype)  # nothing here is a view of it, which would keep it alive
-        self._tensors[mine] = Shared(self._rank, tensors[0], heads, given, pieces)
+        mine = by_rank[self._rank][_HEAD:].view(dtype)  # nothing here is a view of it, which would keep it alive
+        self._tensors[mine] = Shared(self._rank, tensors[self._rank], heads, given, pieces)
         return mine
 
     def holds(self, tensor: torch.Tensor) -> bool:

@@ -36,6 +36,9 @@ class SoloWorld:
     def start_allreduce(self, tensor: torch.Tensor, name: str, finish: Finish | None = None) -> Handle:
         return partial(finished, tensor, finish)
 
+    def adds_in_order(self, tensor: torch.Tensor) -> bool:
+        return True
+
     def progress(self) -> None:
         pass
 

@@ -38,7 +38,7 @@ from hvd_adam.optim.refusals import (
     refuse_scaler_around,
     refuse_sparse,
 )
-from hvd_adam.optim.tree import SubtreeSums, sum_of_values, sum_over_workers
+from hvd_adam.optim.tree import SubtreeSums, start_sum_over_workers, sum_of_values
 from hvd_adam.optim.wire import HalfWire
 from hvd_adam.randomness import seed_for
 
@@ -148,7 +148,7 @@ class DistributedOptimizer:
 
     @property
     def bucket_count(self) -> int:
-        """Collectives a step: one a bucket, two in exact mode."""
+        """Collectives a step: one a bucket, two in exact mode where no sum adds in its order."""
         return len(self._layout.buckets)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -373,28 +373,24 @@ class DistributedOptimizer:
     # What happens to a bucket
 
     def _launch_up_to(self, end: int) -> None:
-        if self.exact:
-            self._exact_sums()
-            return
+        nodes = self._sums.pop() if self.exact else []
         for bucket in self._layout.buckets[self._launched : end]:
-            flat = bucket.flat
-            if self._wire and bucket.views:
+            name, flat = f"hvd_adam.{bucket.index}", bucket.flat
+            if self.exact:
+                mine = [vectors[bucket.index] for vectors in nodes]
+                handle = start_sum_over_workers(self.world, self.worker_count, mine, name, out=flat)
+            elif self._wire and bucket.views:
                 flat = self._wire.pack(bucket, self.worker_count * self.accumulation)
-            finish = self._mean.finish(bucket) if flat is bucket.flat else None
-            self._in_flight.append((bucket, self.world.start_allreduce(flat, f"hvd_adam.{bucket.index}", finish)))
+                handle = self.world.start_allreduce(flat, name)
+            else:
+                handle = self.world.start_allreduce(flat, name, self._mean.finish(bucket))
+            self._in_flight.append((bucket, handle))
             self._launched = bucket.index + 1
-
-    def _exact_sums(self) -> None:
-        nodes = self._sums.pop()
-        for place, bucket in enumerate(self._layout.buckets):
-            parts = [vectors[place] for vectors in nodes]
-            name = f"hvd_adam.{bucket.index}"
-            sum_over_workers(self.world, self.worker_count, parts, name, out=bucket.flat)
-            self._mean.arrived(bucket, self._mean.finish(bucket)(bucket.flat, 0))
 
     def _arrive(self, bucket: Bucket, handle: Handle) -> None:
         square = self.world.wait(handle)
         if self._wire and bucket.views:
             self._wire.unpack(bucket, self.worker_count * self.accumulation)
+        if self.exact or (self._wire and bucket.views):  # all of it at once: a norm of parts would depend on ranks
             square = self._mean.finish(bucket)(bucket.flat, 0)
         self._mean.arrived(bucket, square)

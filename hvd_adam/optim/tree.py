@@ -1,28 +1,18 @@
-"""Sums over workers in one fixed order, so that they are equal bit for bit on any number of ranks.
+"""Sums over workers in one fixed order (`comm.order`), so that they are equal bit for bit on any number of ranks.
 
-The order is a binary tree over workers 0 .. W-1: a node [a, b) splits after the largest power of two
-smaller than b - a. A rank adds up what it can of its own workers; nodes that it shares with other
-ranks are added by the rank that owns the segment, in the tree's order.
+A rank adds up what it can of its own workers; nodes that it shares with other ranks are added by the rank that owns
+the segment, in the tree's order.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Callable, Mapping, TypeVar
 
 import torch
 
-from hvd_adam.comm.protocol import World
+from hvd_adam.comm.order import Node, reduce_tree, split
+from hvd_adam.comm.protocol import Handle, World
 from hvd_adam.errors import RunError
-
-Node = tuple[int, int]
-Value = TypeVar("Value")
-
-
-def split(node: Node) -> int:
-    """Where [a, b) is cut in two; b - a >= 2."""
-    start, end = node
-    return start + (1 << (end - start - 1).bit_length() - 1)
 
 
 @lru_cache(maxsize=256)
@@ -38,15 +28,6 @@ def whole_subtrees(workers: int, start: int, end: int) -> tuple[Node, ...]:
         return inside((node[0], middle)) + inside((middle, node[1]))
 
     return inside((0, workers))
-
-
-def reduce_tree(root: Node, values: Mapping[Node, Value], add: Callable[[Value, Value], Value]) -> Value:
-    """The value of `root` from those of a set of nodes that cover it."""
-    if root in values:
-        return values[root]
-    middle = split(root)
-    left = reduce_tree((root[0], middle), values, add)
-    return add(left, reduce_tree((middle, root[1]), values, add))
 
 
 class SubtreeSums:
@@ -86,6 +67,25 @@ def _is_node_of(node: Node, root: Node) -> bool:
         middle = split(root)
         root = (root[0], middle) if node[1] <= middle else (middle, root[1])
     return True
+
+
+def start_sum_over_workers(
+    world: World, workers: int, mine: list[torch.Tensor], name: str, out: torch.Tensor
+) -> Handle:
+    """Starts the sum over all workers in the tree's order; what `world.wait` takes, and then it stands in `out`.
+
+    Args:
+        mine, name, out: as `sum_over_workers` takes them.
+
+    An allreduce where that adds in the tree's order and each rank's workers are one of its nodes; else it is made now.
+    """
+    share = workers // world.size
+    if (world.size == 1 or share.bit_count() == 1) and world.adds_in_order(out):
+        if mine[0] is not out:
+            out.copy_(mine[0])
+        return world.start_allreduce(out, name)
+    sum_over_workers(world, workers, mine, name, out)
+    return lambda: 0.0
 
 
 def sum_over_workers(

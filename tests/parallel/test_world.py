@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import open_world
+from conftest import TWO_EACH, open_world
 
 from hvd_adam.comm import World
 
@@ -14,6 +14,19 @@ def test_allreduce_sums_in_place(world: World, dtype: torch.dtype) -> None:
     tensor = torch.arange(5, dtype=dtype) * (world.rank + 1)
     world.wait(world.start_allreduce(tensor, f"sum-{dtype}"))
     assert torch.equal(tensor, torch.arange(5, dtype=dtype) * sum(range(1, world.size + 1)))
+
+
+def test_sums_that_say_so_add_in_the_order_of_the_tree(world: World, request: pytest.FixtureRequest) -> None:
+    tensor = world.zeros(1000, torch.float32, torch.device("cpu"))
+    engine = request.node.callspec.params["world"].partition(",")[0]
+    assert world.adds_in_order(tensor) == (world.size == 1 or engine in ("horovod", "direct", TWO_EACH))
+    if not world.adds_in_order(tensor):
+        return
+    everyones = [torch.randn(1000, generator=torch.Generator().manual_seed(rank)) for rank in range(world.size)]
+    tensor.copy_(everyones[world.rank])
+    world.wait(world.start_allreduce(tensor, "in order"))
+    pairs = [a + b for a, b in zip(everyones[::2], everyones[1::2], strict=False)] or everyones
+    assert torch.equal(tensor, pairs[0] + pairs[1] if len(pairs) > 1 else pairs[0])
 
 
 def test_alltoall_sends_each_rank_its_part_in_rank_order(world: World) -> None:
