@@ -77,7 +77,8 @@ class DistributedOptimizer:
 
     _loss: float | Tensor  # over this worker's passes; a tensor on a GPU
     _samples: int
-    _step_supports_amp_scaling = True  # makes GradScaler.step set grad_scale, which is refused below
+    _step_supports_amp_scaling = True  # makes GradScaler.step set these two
+    grad_scale = found_inf = property(None, lambda self, value: refuse_scaler_around())
 
     def __init__(
         self,
@@ -175,11 +176,6 @@ class DistributedOptimizer:
         self._steps_taken = state["steps_taken"]
         if self._wire and state["wire"]:
             self._wire.load(state["wire"])
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in ("grad_scale", "found_inf"):
-            refuse_scaler_around()
-        super().__setattr__(name, value)
 
     def workers(self, step: int) -> Iterator[int]:
         """This rank's workers of step t >= 1, in turn; inside, all random state is that worker's own."""

@@ -2,10 +2,14 @@
 
     python -m hvd_adam.study.worker FOLDER [ENGINE]          alone, or as ranks under any launcher
 
-Rank 0 reads orders from standard input, a JSON object a line: {"config": ..., "run": DIR}; all ranks make the
-run; rank 0 answers with a line that begins with `MARK`. When its input ends, all ranks end at once, also in the
-middle of a run: whoever gave the orders is gone, or wants no more. FOLDER is the study's, so that a list of
-processes says what it works for.
+Rank 0 reads orders from standard input, a JSON object a line, and answers with lines that begin with `MARK`:
+
+    {"config": ..., "run": DIR}                 all ranks make the run together
+    {"apart": [such, ...], "claims": FOLDER}    each rank makes runs by itself, those whose number it is the first to
+                                                write there; each says what it begins and ends, and that it is done
+
+When its input ends, all ranks end at once, also in the middle of a run: whoever gave the orders is gone, or wants no
+more. FOLDER is the study's, so that a list of processes says what it works for.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import queue
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 MARK = "\x1ehvd-adam "
@@ -46,10 +51,32 @@ def _work(orders: queue.Queue[bytes], world: Any) -> None:
         if order is None:
             world.close()
             return
-        answer = _obey(order, world)
+        answer = _work_apart(order, world) if "apart" in order else _obey(order, world)
         if world.rank == 0:
             orders.task_done()
             _answer(answer)
+
+
+def _work_apart(order: dict[str, Any], world: Any) -> dict[str, Any]:
+    from hvd_adam.comm.solo import SoloWorld
+
+    alone, done = SoloWorld(), {"done": True}
+    for number, one in enumerate(order["apart"]):
+        if _is_first(Path(order["claims"]) / str(number)):
+            _answer({"begins": number})
+            _answer({"ends": number, **_obey(one, alone)})
+    if world.rank:
+        _answer(done)
+    world.barrier()  # the order is not done before all are
+    return done
+
+
+def _is_first(claim: Path) -> bool:
+    try:
+        claim.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _read(orders: queue.Queue[bytes]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import lru_cache, partial
 from typing import Callable
 
 import numpy as np
@@ -75,8 +75,12 @@ def _means(
     total = torch.zeros((), dtype=torch.float64)
     for first in range(0, len(parts), optimizer.worker_count):
         dealt = parts[first : first + optimizer.worker_count]
-        found = [(measured(dealt[w]), len(dealt[w])) if w < len(dealt) else ({}, 0) for w in optimizer.workers_here]
-        names = names or sorted(found[0][0] or measured(parts[0][:1]))  # a rank may have nothing to measure
+        of = {
+            i * optimizer.worker_count // len(dealt): part for i, part in enumerate(dealt)
+        }  # few: all ranks have some
+        found = [(measured(of[w]), len(of[w])) if w in of else ({}, 0) for w in optimizer.workers_here]
+        some = next((one for one, size in found if size), None)
+        names = names or sorted(some or measured(parts[0][:1]))  # a rank may have nothing to measure
         sums = [[*(float(one[name]) if one else 0.0 for name in names), size, 0.0] for one, size in found]
         sums[0][-1] = float(asked())  # to stop
         total = total + optimizer.reduce_over_workers([torch.tensor(one, dtype=torch.float64) for one in sums])
@@ -86,6 +90,7 @@ def _means(
     return {name: value / count for name, value in zip(names, means, strict=True)}
 
 
+@lru_cache(maxsize=2)
 def _fixed_share(size: int, wanted: int) -> np.ndarray:
     """Training samples to measure on: spread evenly; of an endless stream the first ones."""
     return np.arange(wanted) if size == 0 else np.unique(np.linspace(0, size - 1, min(wanted, size)).astype(np.int64))

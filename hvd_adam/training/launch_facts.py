@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,9 @@ TELLING = (
 )
 
 
+@cache
 def code_hash() -> str:
-    """A hash of all files of this package, 16 hexadecimal digits."""
+    """A hash of all files of this package as they were first seen, 16 hexadecimal digits."""
     code, home = hashlib.sha256(), Path(hvd_adam.__file__).parent
     for file in sorted(home.rglob("*.py")):
         code.update(str(file.relative_to(home)).encode() + b"\0" + file.read_bytes())
