@@ -138,6 +138,13 @@ class Mortal(Digits):
             os._exit(13)
         return super().loss(model, batch)
 
+class MortalAlone(Mortal):
+    """The same in a run on one rank, once those on two are made."""
+    def loss(self, model, batch):
+        if len(list(Path("runs/s").glob("workers-2/*/result.json"))) < 2:
+            return Digits.loss(self, model, batch)
+        return super().loss(model, batch)
+
 class Broken(Digits):
     def loss(self, model, batch):
         raise ValueError("a fault of the user")
@@ -154,6 +161,38 @@ def test_a_worker_that_dies_is_replaced_and_its_run_made_again(tmp_path: Path, r
     assert len(failed) == 1 and "the worker died" in failed[0]["reason"] and "the last words" in failed[0]["reason"]
     assert sum(event["kind"] == "finished" for event in events) == 4
     assert "the worker died" in said and all(run[1] == "target" for run in results(tmp_path).values())
+
+
+SOME_ALONE = STUDY.replace("{workers: [2, 4]}", "{workers: [1, 2]}") + "ranks: 2\n"
+
+
+def test_ranks_that_have_made_runs_together_make_those_on_one_rank_apart(tmp_path: Path) -> None:
+    finish(start(tmp_path, SOME_ALONE, "seeds=4", "--cores", "2"))
+    place = tmp_path / "runs" / "s"
+    assert [log.name for log in (place / "workers").iterdir()] == ["2-0.log"]
+    beats = [json.loads(file.read_text()) for file in place.glob("workers-1/*/heartbeats/*.json")]
+    assert len(beats) == 4 and len({beat["pid"] for beat in beats}) == 2
+    alone, cold = place / "workers-1" / "seed-1", tmp_path / "cold"
+    command = [sys.executable, "-m", "hvd_adam", "train", str(alone / "config.yaml"), "--run", str(cold)]
+    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": str(TREE)}, timeout=120)
+    assert told(alone) == told(cold)
+
+
+def test_a_rank_that_dies_apart_fails_what_was_begun_and_a_new_job_makes_the_rest(tmp_path: Path) -> None:
+    (tmp_path / "mortal.py").write_text(MORTAL)
+    study = SOME_ALONE.replace("name: digits", "name: 'mortal:MortalAlone'")
+    said = finish(start(tmp_path, study, "seeds=2", "--cores", "2"))
+    events = Folder(tmp_path / "runs" / "s").events()
+    failed = [event for event in events if event["kind"] == "failed"]
+    assert failed and all("workers-1/" in event["run"] and "the last words" in event["reason"] for event in failed)
+    assert sum(event["kind"] == "finished" for event in events) == 4 and "the worker died" in said
+    assert len(results(tmp_path)) == 4
+
+
+def test_where_ranks_at_hand_do_not_fill_the_cores_processes_are_started_for_runs_on_one(tmp_path: Path) -> None:
+    finish(start(tmp_path, SOME_ALONE, "seeds=3", "--cores", "3"))
+    logs = {log.name for log in (tmp_path / "runs" / "s" / "workers").iterdir()}
+    assert logs == {"2-0.log", "1-0.log", "1-1.log", "1-2.log"} and len(results(tmp_path)) == 6
 
 
 def test_a_run_that_cannot_be_made_is_recorded_and_the_study_ends_with_1(tmp_path: Path) -> None:
