@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,6 +30,15 @@ _WEIGHTS = "weights"
 _LINE = 64  # bytes at which a tensor begins, and numbers at which it is cut: the kernel's vectors stay what they were
 _PIECE = 1 << 18  # numbers that are updated, and then written to the others from the cache
 _LEFT = 64 << 20  # bytes of tensors that came to the shared memory, before the system gets back where they were
+
+
+class Piece(NamedTuple):
+    """Some elements of what a rank updates: which of the parameter's, its own weights there, the others', moments."""
+
+    here: slice
+    own: Tensor
+    others: list[Tensor]
+    moments: dict[str, Tensor]
 
 
 @dataclass(eq=False)
@@ -55,10 +65,20 @@ class Part:
             name in state and state[name].data_ptr() == moment.data_ptr() for name, moment in self.moments.items()
         )
 
-    def pieces(self) -> Iterator[slice]:
+    @cached_property
+    def pieces(self) -> list[Piece]:
         """Its elements, a piece at a time."""
-        for begin in range(self.here.start, self.here.stop, _PIECE):
-            yield slice(begin, min(begin + _PIECE, self.here.stop))
+        begins = range(self.here.start, self.here.stop, _PIECE)
+        places = [slice(begin, min(begin + _PIECE, self.here.stop)) for begin in begins]
+        return [
+            Piece(
+                here,
+                self.own[here],
+                [other[here] for other in self.others],
+                {name: moment[here] for name, moment in self.moments.items()},
+            )
+            for here in places
+        ]
 
 
 class DividedStep:
@@ -150,27 +170,23 @@ class DividedStep:
         if self._hooked:  # a hook may have changed weights that others are about to write
             self._world.meet()
             self._hooked = False
-        some, size = Tensors([], [], [], [], [], []), 0
-        written: list[Tensor] = []
-        read: list[Tensor] = []
+        some, pieces, size = Tensors([], [], [], [], [], []), [], 0
         for place, parameter in enumerate(tensors.parameters):
             part, gradient = self._parts[parameter], tensors.gradients[place].view(-1)
-            for here in part.pieces():
-                own = part.own[here]
-                some.parameters.append(own)
-                some.gradients.append(gradient[here])
+            for piece in part.pieces:
+                some.parameters.append(piece.own)
+                some.gradients.append(gradient[piece.here])
                 some.steps.append(tensors.steps[place])
                 for name, moments in zip(MOMENTS, (some.first, some.second, some.largest), strict=True):
-                    if name in part.moments:
-                        moments.append(part.moments[name][here])
-                written += [other[here] for other in part.others]
-                read += [own] * len(part.others)
-                size += own.numel()
+                    if name in piece.moments:
+                        moments.append(piece.moments[name])
+                pieces.append(piece)
+                size += piece.own.numel()
                 if size >= _PIECE:
-                    _update(some, rule, fused, grad_scale, written, read)
-                    some, size, written, read = Tensors([], [], [], [], [], []), 0, [], []
+                    _update(some, rule, fused, grad_scale, pieces)
+                    some, pieces, size = Tensors([], [], [], [], [], []), [], 0
         if size:
-            _update(some, rule, fused, grad_scale, written, read)
+            _update(some, rule, fused, grad_scale, pieces)
 
 
 def divide(optimizer: Optimizer, parameters: Sequence[Tensor], world: World) -> DividedStep | None:
@@ -189,12 +205,11 @@ def divide(optimizer: Optimizer, parameters: Sequence[Tensor], world: World) -> 
     return DividedStep(optimizer, parameters, world, weights, moments.everyones[0])
 
 
-def _update(
-    some: Tensors, rule: Rule, fused: bool, grad_scale: Tensor | None, written: list[Tensor], read: list[Tensor]
-) -> None:
+def _update(some: Tensors, rule: Rule, fused: bool, grad_scale: Tensor | None, pieces: Sequence[Piece]) -> None:
     kernel.run(some, rule, fused, grad_scale)
-    if written:
-        torch._foreach_copy_(written, read)
+    for piece in pieces:
+        for other in piece.others:
+            other.copy_(piece.own)
 
 
 def _options(optimizer: GenericAdam) -> Iterator[tuple[str, str]]:
