@@ -149,7 +149,7 @@ class DistributedOptimizer:
 
     @property
     def bucket_count(self) -> int:
-        """Collectives a step: one a bucket, two in exact mode where no sum adds in its order."""
+        """Collectives a step: one a bucket, two in exact mode where an allreduce does not add in its order."""
         return len(self._layout.buckets)
 
     def zero_grad(self, set_to_none: bool = True) -> None:

@@ -37,8 +37,14 @@ class Crew:
     def __init__(self, kind: Kind, folder: Folder, errors: Path) -> None:
         self.kind, self.folder, self.errors = kind, folder, errors
         self.dismissed = False
+        self.has_died = False  # with runs of several ranks
         self._job: subprocess.Popen[bytes] | None = None
         self._door = threading.Lock()  # nobody is started once dismissed
+
+    @property
+    def ranks_there(self) -> int:
+        """How many ranks wait for orders."""
+        return self.kind[0] if self._job is not None and self._job.poll() is None else 0
 
     def make(self, run: Run) -> Ended:
         """Makes one run on all its ranks."""
@@ -61,12 +67,11 @@ class Crew:
 
         Args:
             runs: the same, in the same order, for all crews that share them.
-            claims: an empty folder on this machine, where ranks of any crew write down what they take.
+            claims: an empty folder, where ranks of any crew write down what they take.
         """
         while not self.dismissed:
             begun: dict[int, Run] = {}
-            answer: Mapping[str, Any] | None = None
-            working = self.kind[0]
+            fresh, working = self._job is None, self.kind[0]
             try:
                 job = self._job or self._start()
                 self._say(job, {"apart": [self._order(run) for run in runs], "claims": str(claims)})
@@ -74,7 +79,8 @@ class Crew:
                     if "begins" in answer:
                         begun[answer["begins"]] = runs[answer["begins"]]
                     elif "ends" in answer:
-                        yield _ended(begun.pop(answer["ends"]), answer)
+                        begun.pop(answer["ends"], None)
+                        yield _ended(runs[answer["ends"]], answer)
                     else:
                         working -= 1
                 reason = _last_words(self.errors) if working else ""
@@ -83,9 +89,10 @@ class Crew:
             if not reason:
                 return
             self._bury()
+            self.has_died = True
             for run in begun.values():
                 yield Ended(run, reason, 1)
-            if not begun:  # nor would the next one come to anything
+            if fresh and not begun:  # nor would the next one come to anything
                 return
 
     def hang_up(self) -> None:

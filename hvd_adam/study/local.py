@@ -41,6 +41,8 @@ class LocalExecutor:
             mine = [run for run in runs if _kind(run) == kind]
             crews = self._called(kind, folder, len(mine))
             yield from _side_by_side(mine, crews) if crews[0].kind == kind else _apart(mine, crews)
+            if any(crew.has_died for crew in crews):  # what is tried again has a process of its own
+                self.dismiss()
 
     def dismiss(self) -> None:
         """Ends all workers, and waits for their end."""
@@ -53,9 +55,9 @@ class LocalExecutor:
     def _called(self, kind: Kind, folder: Folder, most: int) -> list[Crew]:
         """Crews for this kind of run. Others leave first: ranks that wait for orders spin on their cores.
 
-        But not for runs on one rank, where those at hand fill the cores: they make them each by itself.
+        But not for runs on one rank, where those at hand are as many as can work: they make them each by itself.
         """
-        there = sum(crew.kind[0] for crew in self._crews)
+        there = sum(crew.ranks_there for crew in self._crews)
         if kind == _ALONE and self._of == folder.path and min(most, self.cores) <= there <= self.cores:
             return self._crews
         if self._of != folder.path or any(crew.kind != kind for crew in self._crews):
@@ -86,31 +88,35 @@ def _side_by_side(runs: Sequence[Run], crews: Sequence[Crew]) -> Iterator[Ended]
 def _apart(runs: Sequence[Run], crews: Sequence[Crew]) -> Iterator[Ended]:
     """Each rank of the crews makes runs by itself."""
     told: set[str] = set()
-    with tempfile.TemporaryDirectory(prefix="hvd_adam-claims-") as claims:
+    place = crews[0].errors.parent  # which all ranks see, wherever they are
+    with tempfile.TemporaryDirectory(prefix="claims-", dir=place, ignore_cleanup_errors=True) as claims:
         for ended in _merged([crew.make_apart(runs, Path(claims)) for crew in crews]):
             told.add(ended.run.place)
             yield ended
     for run in runs:  # claimed by a rank that died before it said so, or by none, since no crew starts
         if run.place not in told:
-            yield Ended(run, f"no worker is left that could make it: {crews[0].errors.parent} has their last words", 1)
+            yield Ended(run, f"no worker is left that could make it: {place} has their last words", 1)
 
 
 def _merged(works: Sequence[Iterator[Ended]]) -> Iterator[Ended]:
-    """What comes of all of them, each in a thread of its own."""
-    ended: queue.SimpleQueue[Ended | None] = queue.SimpleQueue()
+    """What comes of all of them, each in a thread of its own; raises what one of them does."""
+    ended: queue.SimpleQueue[Ended | BaseException | None] = queue.SimpleQueue()
 
     def follow(work: Iterator[Ended]) -> None:
         try:
             for one in work:
                 ended.put(one)
-        finally:
             ended.put(None)
+        except BaseException as error:
+            ended.put(error)
 
     for work in works:
         threading.Thread(target=follow, args=(work,), daemon=True).start()
     working = len(works)
     while working:
         one = ended.get()
+        if isinstance(one, BaseException):
+            raise one
         if one is None:
             working -= 1
         else:

@@ -20,6 +20,7 @@ import queue
 import sys
 import threading
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -61,14 +62,26 @@ def _work_apart(order: dict[str, Any], world: Any) -> dict[str, Any]:
     from hvd_adam.comm.solo import SoloWorld
 
     alone, done = SoloWorld(), {"done": True}
+    if world.device.type == "cuda":
+        alone.device = world.device  # whose random state is the one that is set
     for number, one in enumerate(order["apart"]):
         if _is_first(Path(order["claims"]) / str(number)):
             _answer({"begins": number})
-            _answer({"ends": number, **_obey(one, alone)})
+            _answer({"ends": number, **_outcome(one, alone)})
     if world.rank:
         _answer(done)
     world.barrier()  # the order is not done before all are
     return done
+
+
+def _outcome(order: dict[str, Any], alone: Any) -> dict[str, Any]:
+    """Of a run of this rank's own: a fault in it is no end of the others'."""
+    try:
+        return _obey(order, alone)
+    except Exception as error:
+        text = traceback.format_exc()
+        sys.stderr.write(text)
+        return {"failed": f"{type(error).__name__}: {error}\n{text}", "code": 1}
 
 
 def _is_first(claim: Path) -> bool:

@@ -51,7 +51,7 @@ def evaluate(
         with torch.no_grad():
             found = _means(measured, np.arange(test or task.test_size), chunk, optimizer, asked)
             if train:
-                chosen = _fixed_share(task.train_size, train)
+                chosen = _fixed_share(task.train_size, train).copy()
                 on_training = partial(measured, on_training=True)
                 found["train_loss"] = _means(on_training, chosen, chunk, optimizer, asked)["loss"]
     except _Stopped:
@@ -75,9 +75,7 @@ def _means(
     total = torch.zeros((), dtype=torch.float64)
     for first in range(0, len(parts), optimizer.worker_count):
         dealt = parts[first : first + optimizer.worker_count]
-        of = {
-            i * optimizer.worker_count // len(dealt): part for i, part in enumerate(dealt)
-        }  # few: all ranks have some
+        of = {i * optimizer.worker_count // len(dealt): part for i, part in enumerate(dealt)}  # few: spread over ranks
         found = [(measured(of[w]), len(of[w])) if w in of else ({}, 0) for w in optimizer.workers_here]
         some = next((one for one, size in found if size), None)
         names = names or sorted(some or measured(parts[0][:1]))  # a rank may have nothing to measure

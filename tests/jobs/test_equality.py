@@ -31,6 +31,9 @@ if CAMPAIGN:
     EIGHT = [(ranks, engine) for engine in ("horovod", "mpi") for ranks in (1, 2, 4)]
     SIX = [(ranks, engine) for engine in ("horovod", "mpi") for ranks in (1, 2, 3)]
 
+EIGHT += [(2, "shared"), (4, "direct")]
+SIX += [(3, "shared")]
+
 pytestmark = pytest.mark.skipif(
     "OMPI_COMM_WORLD_SIZE" in os.environ, reason="starts jobs of its own: runs outside of one"
 )
@@ -48,7 +51,8 @@ def run(folder: Path, layout: Layout, *overrides: str) -> tuple[dict[str, torch.
     target = folder / f"{engine}-{ranks}-{'-'.join(overrides).replace('/', '_')}"
     command = [str(TREE / "launchers" / ("local" if engine == "solo" else "mpirun")), "-n", str(ranks), "--"]
     command += [sys.executable, "-m", "hvd_adam", "train", str(TREE / "configs" / "digits-exact.yaml")]
-    command += [f"engine={engine}", f"steps={STEPS}", *overrides, "--run", str(target)]
+    joined = "horovod" if engine in ("shared", "direct") else engine
+    command += [f"engine={joined}", f"steps={STEPS}", *overrides, "--run", str(target)]
     sums = {} if engine == "solo" else {"HVD_ADAM_SUMS": engine}  # the engine's own, also between ranks of one machine
     environment = {**os.environ, **sums}
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
