@@ -134,12 +134,12 @@ class DirectSums:
         each = -(-block.numel() // self._size)
         parts = [block[rank * each : (rank + 1) * each] for rank in range(self._size)]
         mine = parts[self._rank]
-        theirs = [mine if rank == self._rank else torch.empty_like(mine) for rank in range(self._size)]
+        everyones = [mine if rank == self._rank else torch.empty_like(mine) for rank in range(self._size)]
         yield _messages(
-            self._receive(((rank, theirs[rank]) for rank in self._others), 2 * number),
+            self._receive(((rank, everyones[rank]) for rank in self._others), 2 * number),
             self._send(((rank, parts[rank]) for rank in self._others), 2 * number),
         )
-        add_all(theirs, self._rank)
+        add_all(everyones, self._rank)
         given = torch.zeros(self._size, dtype=torch.float64)
         if finish and mine.numel():
             given[self._rank] = float(finish(mine, begin + self._rank * each))

@@ -20,7 +20,7 @@ import horovod.torch as hvd
 import torch
 
 from hvd_adam.comm.launch import sums_by
-from hvd_adam.comm.mpi import MpiWorld, carries
+from hvd_adam.comm.mpi import MpiWorld, travels
 from hvd_adam.comm.placement import device_for
 from hvd_adam.comm.protocol import Finish, Handle, finished
 
@@ -75,4 +75,4 @@ class HorovodWorld(MpiWorld):
         hvd.shutdown()
 
     def _by_mpi(self, tensor: torch.Tensor) -> bool:
-        return self._sums != "horovod" and tensor.device.type == "cpu" and carries(tensor.dtype)
+        return self._sums != "horovod" and travels(tensor)

@@ -40,6 +40,11 @@ def carries(dtype: torch.dtype) -> bool:
     return dtype in _MPI_TYPES
 
 
+def travels(tensor: torch.Tensor) -> bool:
+    """Whether MPI takes this tensor from where it lies."""
+    return tensor.device.type == "cpu" and carries(tensor.dtype)
+
+
 def _add_halves(left: Any, right: Any, datatype: MPI.Datatype) -> None:
     total = np.frombuffer(right, dtype=np.float16)
     np.add(np.frombuffer(left, dtype=np.float16), total, out=total)
@@ -113,7 +118,7 @@ class MpiWorld:
     def start_allreduce(self, tensor: torch.Tensor, name: str, finish: Finish | None = None) -> Handle:
         if self._shared and self._shared.holds(tensor):
             return self._shared.start(tensor, finish)
-        if self._direct and self.size > 1 and tensor.device.type == "cpu" and carries(tensor.dtype):
+        if self._direct and self.size > 1 and travels(tensor):
             return partial(self._direct.wait, self._direct.start(tensor, finish))
         if self.size == 1:  # which may yet change its own
             return partial(finished, tensor, finish)
@@ -129,7 +134,7 @@ class MpiWorld:
     def adds_in_order(self, tensor: torch.Tensor) -> bool:
         if self._shared and self._shared.holds(tensor):
             return self._shared.in_order
-        return self.size == 1 or (self._direct is not None and tensor.device.type == "cpu" and carries(tensor.dtype))
+        return self.size == 1 or (self._direct is not None and travels(tensor))
 
     def progress(self) -> None:
         for sums in (self._shared, self._direct):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -37,7 +38,7 @@ class Crew:
     def __init__(self, kind: Kind, folder: Folder, errors: Path) -> None:
         self.kind, self.folder, self.errors = kind, folder, errors
         self.dismissed = False
-        self.has_died = False  # with runs of several ranks
+        self.has_died = False  # while its ranks made runs apart
         self._job: subprocess.Popen[bytes] | None = None
         self._door = threading.Lock()  # nobody is started once dismissed
 
@@ -70,16 +71,16 @@ class Crew:
             claims: an empty folder, where ranks of any crew write down what they take.
         """
         while not self.dismissed:
-            begun: dict[int, Run] = {}
+            begun: set[int] = set()
             fresh, working = self._job is None, self.kind[0]
             try:
                 job = self._job or self._start()
                 self._say(job, {"apart": [self._order(run) for run in runs], "claims": str(claims)})
                 while working and (answer := self._answer(job)) is not None:
                     if "begins" in answer:
-                        begun[answer["begins"]] = runs[answer["begins"]]
+                        begun.add(answer["begins"])
                     elif "ends" in answer:
-                        begun.pop(answer["ends"], None)
+                        begun.discard(answer["ends"])
                         yield _ended(runs[answer["ends"]], answer)
                     else:
                         working -= 1
@@ -90,8 +91,8 @@ class Crew:
                 return
             self._bury()
             self.has_died = True
-            for run in begun.values():
-                yield Ended(run, reason, 1)
+            for number in sorted(begun):
+                yield Ended(runs[number], reason, 1)
             if fresh and not begun:  # nor would the next one come to anything
                 return
 
@@ -178,5 +179,6 @@ def _last_words(errors: Path) -> str:
         text = errors.read_text(errors="replace").strip()
     except OSError:
         text = ""
-    told = [line for line in text.splitlines() if line.strip() and not line.startswith(("+ ", "-----"))]
+    own = re.split(r"^-{20,}$", text, flags=re.MULTILINE)[::2]  # between such lines mpirun says what it makes of it
+    told = [line for line in "".join(own).splitlines() if line.strip() and not line.startswith("+ ")]
     return f"the worker died: {told[-1].strip() if told else 'it left no message'}\n{text[-_LAST_WORDS:]}".strip()

@@ -8,11 +8,14 @@ import time
 import pytest
 import torch
 from conftest import TWO_EACH, Finishing, open_world
+from test_averaging import WORKERS, run
 from torch import nn
 
 from hvd_adam import DistributedOptimizer, GenericAdam
 from hvd_adam.comm import World, direct
 from hvd_adam.comm.hierarchical import HierarchicalSums
+from hvd_adam.comm.solo import SoloWorld
+from hvd_adam.optim.agreement import digest
 
 CPU = torch.device("cpu")
 BLOCK = direct.BLOCK // 8  # doubles
@@ -109,3 +112,16 @@ def test_where_one_machine_never_shares_memory_horovod_makes_the_sums(monkeypatc
         monkeypatch.setattr("hvd_adam.comm.shared._Memory.of_another", lambda memory, address: None)
     monkeypatch.setattr("hvd_adam.comm.mpi.of_this_machine", lambda comm: comm.Split(comm.Get_rank() // 2))
     assert type(world)()._sums == "horovod"
+
+
+def test_where_a_machines_ranks_do_not_follow_each_other_exact_mode_adds_by_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = layered()
+    monkeypatch.setattr("hvd_adam.comm.mpi.of_this_machine", lambda comm: comm.Split(comm.Get_rank() % 2))
+    in_turn = type(world)()
+    assert in_turn._sums == "hierarchical"
+    assert world.adds_in_order(world.zeros(5, torch.float32, CPU))
+    assert not in_turn.adds_in_order(in_turn.zeros(5, torch.float32, CPU))
+    models = [run(one, torch.float32, workers=WORKERS, determinism="exact") for one in (in_turn, SoloWorld())]
+    assert digest(models[0].parameters()) == digest(models[1].parameters())
