@@ -95,7 +95,7 @@ def _ours(engine: str, **options: Any) -> Callable[[nn.Module, Batch], Step]:
 
         world = hvd_adam.init(engine)
         inner = hvd_adam.GenericAdam(model.parameters())
-        optimizer = hvd_adam.DistributedOptimizer(inner, world, model=model, **options)
+        optimizer = hvd_adam.DistributedOptimizer(inner, world, model=model, share_weights=True, **options)
 
         def step() -> None:
             loss = loss_of(model, batch)
@@ -122,7 +122,9 @@ def ours_with_workers(load: Workload) -> Callable[[int], None]:
             gc.collect()  # the model before and its optimizer know each other
             model = load.build()
             inner = hvd_adam.GenericAdam(model.parameters())
-            optimizer = hvd_adam.DistributedOptimizer(inner, world, model=model, workers=workers * world.size)
+            optimizer = hvd_adam.DistributedOptimizer(
+                inner, world, model=model, workers=workers * world.size, share_weights=True
+            )
             held[workers] = (model, optimizer, [load.batch(load.samples) for _ in range(workers)])
         model, optimizer, batches = held[workers]
         for _, batch in zip(optimizer.workers(1), batches, strict=True):

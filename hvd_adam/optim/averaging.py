@@ -65,6 +65,8 @@ class DistributedOptimizer:
         check_every: compares parameter hashes every so many steps, and names a rank that drifted.
         noise_every: every so many steps also measures `Outcome.worker_square`, for the noise scale; such
             a step starts no bucket during backward. 0 never does.
+        share_weights: ranks of one machine that divide the step have their weights in one memory, too. For a loop in
+            which nothing else changes them between steps: what one rank writes there, all have.
 
     Ranks of one machine may divide GenericAdam's step (`divided.divide`): the weights then lie in other memory than
     before, and the moments in one for all of them, which its own `step` is not to be called on beside this one's.
@@ -97,6 +99,7 @@ class DistributedOptimizer:
         scaler: Any = None,
         check_every: int = 0,
         noise_every: int = 0,
+        share_weights: bool = False,
     ) -> None:
         self.optimizer, self.world = optimizer, world
         self.worker_count = world.size if workers is None else workers
@@ -109,6 +112,7 @@ class DistributedOptimizer:
         self._parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
         check_parameters(self._parameters, scaled=scaler is not None)
         agree_on_shapes(world, self._parameters, bucket_mb)
+        share_from_root(world, [*self._parameters, *(model.buffers() if model is not None else [])])
         self._buffers = ModuleBuffers(model)
         self._layout = lay_out(
             self._parameters,
@@ -130,9 +134,9 @@ class DistributedOptimizer:
             must_skip=skip_nonfinite or wire is not None or scaler is not None,
             scaler=scaler,
             check_every=check_every,
+            share_weights=share_weights,
         )
         self._sums = SubtreeSums(self.worker_count, self.workers_here.start, self.workers_here.stop)
-        share_from_root(world, [*self._parameters, *(model.buffers() if model is not None else [])])
         self._worker: int | None = None
         self._number = {id(parameter): i for i, parameter in enumerate(self._parameters)}
         came = WeakMethod(self._gradient_came)  # torch never frees what a hook holds

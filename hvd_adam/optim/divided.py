@@ -1,8 +1,9 @@
-"""One step of GenericAdam by all ranks of a machine: each updates a part of the weights, and writes it to the others'.
+"""One step of GenericAdam by all ranks of a machine: each updates a part of the weights.
 
-Ranks hold the same weights, gradients and moments, so each would make the same update. Here the weights of every rank
-lie in memory that the others see, and the moments there once for all: a step reads and writes less, and a machine holds
-one pair of moments. The bits stay the same: a number is updated by the same kernel, from the same numbers.
+Ranks hold the same weights, gradients and moments, so each would make the same update. Here the moments lie once for
+all in memory that every rank sees, and so do the weights where nothing but the step changes them; else each rank holds
+its own there, and writes its part to the others'. A step reads and writes less, and a machine holds one pair of
+moments. The bits stay the same: a number is updated by the same kernel, from the same numbers.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from hvd_adam.optim import kernel
 from hvd_adam.optim.agreement import agree, refuse_drift
 from hvd_adam.optim.generic_adam import MOMENTS, GenericAdam, complete_state
 from hvd_adam.optim.kernel import Rule, Tensors
-from hvd_adam.optim.refusals import refuse_changed, refuse_other_moments
+from hvd_adam.optim.refusals import refuse_changed, refuse_other_moments, refuse_written
 
 SMALLEST = 1 << 20  # numbers of a model whose step is divided: meeting once more takes longer than a small one's update
 _WEIGHTS = "weights"
@@ -47,7 +48,7 @@ class Part:
 
     Attributes:
         own: the parameter's memory here.
-        others: the same on the other ranks.
+        others: the same on the other ranks; none where all have one.
         moments: of the machine, by their names in the optimizer's state.
         here: the elements that this rank updates.
         again: the parameter's memory, and each moment's by its name, once more: as the user may move a storage.
@@ -88,6 +89,7 @@ class DividedStep:
         parameters: all that the optimizer updates.
         weights: memory of every rank of this machine.
         moments: memory for those of all ranks.
+        share_weights: all ranks have their weights in the first one's memory; they are equal already.
     """
 
     def __init__(
@@ -97,23 +99,29 @@ class DividedStep:
         world: World,
         weights: Seen,
         moments: Tensor,
+        share_weights: bool,
     ) -> None:
         self._optimizer, self._world, self._hooked = optimizer, world, False
         self._parts: dict[Tensor, Part] = {}
         numbers = sum(one.numel() for one in parameters)
         first, last = (numbers * rank // len(weights.everyones) for rank in (weights.own, weights.own + 1))
+        memories, mine = (weights.everyones[:1], 0) if share_weights else weights
         before, place, its_place = 0, 0, 0
         for parameter in parameters:
-            others = [_at(memory, place, parameter) for memory in weights.everyones]
-            again = {_WEIGHTS: partial(_at, weights.everyones[weights.own], place, parameter)}
+            others = [_at(memory, place, parameter) for memory in memories]
+            again = {_WEIGHTS: partial(_at, memories[mine], place, parameter)}
             for name in _moments_of(optimizer, parameter):
                 again[name] = partial(_at, moments, its_place, parameter)
                 its_place += _room(parameter)
             state = {name: made() for name, made in again.items() if name != _WEIGHTS}
             begin, end = (_cut(at - before, parameter.numel()) for at in (first, last))
-            self._parts[parameter] = Part(others.pop(weights.own), others, state, slice(begin, end), again)
+            self._parts[parameter] = Part(others.pop(mine), others, state, slice(begin, end), again)
             before, place = before + parameter.numel(), place + _room(parameter)
+        self._versions: dict[Tensor, int] = {}
         self.take_in()
+        if share_weights:
+            self._versions = {one: one._version for one in parameters}
+        world.meet()  # what one rank loads from here on, no other may overwrite with what it brought
 
     def take_in(self) -> None:
         """Before the last sum: what lies elsewhere, at first or since a load, comes to the memory that others see.
@@ -121,8 +129,12 @@ class DividedStep:
         Each rank brings its part of the moments: their pages come to be near the rank that uses them.
 
         Raises:
-            RunError: a parameter or its moments are not what they were.
+            RunError: a parameter or its moments are not what they were; or something else than the step has written
+                to weights that all ranks have in one memory.
         """
+        for parameter, version in self._versions.items():
+            if parameter._version != version:  # the step writes by other tensors
+                refuse_written(parameter)
         state = self._optimizer.state
         moved = [one for one, part in self._parts.items() if not part.holds(one, state[one])]
         if not moved:
@@ -189,7 +201,9 @@ class DividedStep:
             _update(some, rule, fused, grad_scale, pieces)
 
 
-def divide(optimizer: Optimizer, parameters: Sequence[Tensor], world: World) -> DividedStep | None:
+def divide(
+    optimizer: Optimizer, parameters: Sequence[Tensor], world: World, share_weights: bool = False
+) -> DividedStep | None:
     """A collective call; None where each rank updates all: another optimizer, a small model, no memory that all see."""
     if world.size == 1 or type(optimizer) is not GenericAdam or sum(one.numel() for one in parameters) < SMALLEST:
         return None
@@ -202,7 +216,7 @@ def divide(optimizer: Optimizer, parameters: Sequence[Tensor], world: World) -> 
     moments = world.seen(sum(_room(one) * len(_moments_of(optimizer, one)) for one in parameters) if fits else 0)
     if weights is None or moments is None:
         return None
-    return DividedStep(optimizer, parameters, world, weights, moments.everyones[0])
+    return DividedStep(optimizer, parameters, world, weights, moments.everyones[0], share_weights)
 
 
 def _update(some: Tensors, rule: Rule, fused: bool, grad_scale: Tensor | None, pieces: Sequence[Piece]) -> None:

@@ -30,6 +30,7 @@ class Mean:
         must_skip: leaves out a step whose mean is not finite.
         scaler: a GradScaler that the losses went through, or None.
         check_every: ranks compare their weights every so many steps; 0 never.
+        share_weights: ranks of a machine that divide the step hold their weights together.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Mean:
         must_skip: bool,
         scaler: Any,
         check_every: int,
+        share_weights: bool,
     ) -> None:
         self._optimizer, self._parameters, self._layout = optimizer, parameters, layout
         self._buckets = [bucket for bucket in layout.buckets if bucket.views]
@@ -51,7 +53,7 @@ class Mean:
         self._must_skip, self._scaler = must_skip, scaler
         self._world, self._check_every = world, check_every
         self._checked: int | None = None  # the step under way, where it is one that is checked
-        self._divided = divide(optimizer, parameters, world)
+        self._divided = divide(optimizer, parameters, world, share_weights)
         self._squares: dict[int, Number] = {}  # of this step's buckets
 
     def begin(self, step: int) -> None:

@@ -64,6 +64,15 @@ def refuse_changed(parameter: torch.Tensor, was: torch.Tensor) -> None:
         )
 
 
+def refuse_written(parameter: torch.Tensor) -> NoReturn:
+    """Raises RunError."""
+    raise RunError(
+        f"weights of shape {tuple(parameter.shape)} that were written to beside the optimizer's step",
+        "ranks of this machine have them in one memory, and what each of them writes there, all have",
+        "load weights before the wrapping, and change none later; or wrap with share_weights=False",
+    )
+
+
 def refuse_other_moments(now: Collection[str], before: Collection[str]) -> None:
     """Raises RunError where an optimizer's state has other moments than when it was wrapped."""
     if set(now) != set(before):

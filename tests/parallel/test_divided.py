@@ -42,7 +42,8 @@ def weights(dtype: torch.dtype = torch.float32) -> list[nn.Parameter]:
 
 
 def wrapped(parameters: list[nn.Parameter], whole: bool = False, **options: Any) -> DistributedOptimizer:
-    averaging = {name: options.pop(name) for name in ("clip_norm", "check_every", "determinism") if name in options}
+    of_averaging = ("clip_norm", "check_every", "determinism", "share_weights")
+    averaging = {name: options.pop(name) for name in of_averaging if name in options}
     with pytest.MonkeyPatch.context() as patch:
         if whole:
             patch.setattr(divided, "SMALLEST", 1 << 60)
@@ -89,13 +90,14 @@ def assert_equal(one: DistributedOptimizer, other: DistributedOptimizer) -> None
     ids=str,
 )
 @pytest.mark.parametrize("fused", [True, False], ids=["fused", "foreach"])
+@pytest.mark.parametrize("share_weights", [True, False], ids=["one memory", "own memory"])
 def test_ranks_that_divide_a_step_make_the_same_one(
-    dtype: torch.dtype, options: dict[str, Any], fused: bool, monkeypatch: pytest.MonkeyPatch
+    dtype: torch.dtype, options: dict[str, Any], fused: bool, share_weights: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not fused:
         monkeypatch.setattr(generic_adam.kernel, "fused_available", lambda *kind: False)
     one, other = weights(dtype), weights(dtype)
-    among_ranks, whole = wrapped(one, **options), wrapped(other, whole=True, **options)
+    among_ranks, whole = wrapped(one, share_weights=share_weights, **options), wrapped(other, whole=True, **options)
     for step in range(1, 6):
         steps(among_ranks, one, range(step, step + 1))
         steps(whole, other, range(step, step + 1))
@@ -119,9 +121,10 @@ def test_every_rank_updates_about_as_much_and_no_number_is_left_out() -> None:
     assert max(each) - min(each) <= 2 * 64
 
 
-def test_moments_are_one_memory_and_weights_each_ranks_own() -> None:
+@pytest.mark.parametrize("share_weights", [True, False], ids=["one memory", "own memory"])
+def test_moments_are_one_memory_and_weights_each_ranks_own_unless_they_are_shared(share_weights: bool) -> None:
     world, parameters = sharing(), weights()
-    optimizer = wrapped(parameters)
+    optimizer = wrapped(parameters, share_weights=share_weights)
     steps(optimizer, parameters, range(1, 3))
     moment, before = optimizer.optimizer.state[parameters[5]]["exp_avg"], parameters[5].detach().clone()
     world.barrier()
@@ -130,13 +133,52 @@ def test_moments_are_one_memory_and_weights_each_ranks_own() -> None:
             moment[0, 0], parameters[5][0, 0] = 77.0, 88.0
     world.barrier()
     assert moment[0, 0] == 77.0
-    assert torch.equal(parameters[5], before) or world.rank == world.size - 1
+    assert torch.equal(parameters[5], before) is not (share_weights or world.rank == world.size - 1)
     world.barrier()
 
 
-def test_no_rank_goes_on_before_all_have_written(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shared_weights_are_rank_0s_whatever_the_others_began_with() -> None:
+    world, parameters = sharing(), weights()
+    with torch.no_grad():
+        torch._foreach_add_(parameters, float(world.rank))
+    wrapped(parameters, share_weights=True)
+    assert all(torch.equal(one, other) for one, other in zip(parameters, weights(), strict=True))
+
+
+def test_a_rank_that_comes_late_does_not_undo_what_another_has_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, parameters = sharing(), weights()
+    take_in = divided.DividedStep.take_in
+
+    def late(step: divided.DividedStep) -> None:
+        time.sleep(0.05 * world.rank)
+        take_in(step)
+
+    monkeypatch.setattr(divided.DividedStep, "take_in", late)
+    wrapped(parameters, share_weights=True)
+    if world.rank == 0:
+        with torch.no_grad():
+            parameters[5].fill_(3.0)
+    world.barrier()
+    assert parameters[5].eq(3.0).all()
+    world.barrier()
+
+
+def test_shared_weights_that_something_else_writes_to_are_refused() -> None:
+    parameters = weights()
+    if sharing().size == 1:
+        pytest.skip("one rank shares weights with nobody")
+    optimizer = wrapped(parameters, share_weights=True)
+    steps(optimizer, parameters, range(1, 3))
+    with torch.no_grad():
+        parameters[5].mul_(0.5)
+    with pytest.raises(RunError, match=r"weights of shape \(40, 50\) that were written to beside the optimizer's step"):
+        steps(optimizer, parameters, range(3, 4))
+
+
+@pytest.mark.parametrize("share_weights", [True, False], ids=["one memory", "own memory"])
+def test_no_rank_goes_on_before_all_have_written(share_weights: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     world, parameters, others = sharing(), weights(), weights()
-    optimizer, whole = wrapped(parameters), wrapped(others, whole=True)
+    optimizer, whole = wrapped(parameters, share_weights=share_weights), wrapped(others, whole=True)
     update = divided.kernel.run
 
     def late(*given: Any) -> None:
@@ -309,9 +351,10 @@ def test_a_rank_that_is_alone_on_its_machine_updates_all(monkeypatch: pytest.Mon
     assert_equal(optimizer, whole)
 
 
-def test_a_storage_that_torch_moves_is_brought_back() -> None:
+@pytest.mark.parametrize("share_weights", [True, False], ids=["one memory", "own memory"])
+def test_a_storage_that_torch_moves_is_brought_back(share_weights: bool) -> None:
     parameters, others = weights(), weights()
-    optimizer, whole = wrapped(parameters), wrapped(others, whole=True)
+    optimizer, whole = wrapped(parameters, share_weights=share_weights), wrapped(others, whole=True)
     for step in range(1, 5):
         for one, its in ((optimizer, parameters), (whole, others)):
             steps(one, its, range(step, step + 1))

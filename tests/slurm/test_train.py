@@ -82,9 +82,9 @@ from hvd_adam import DistributedOptimizer, GenericAdam
 from hvd_adam.optim import divided
 
 world, made = hvd_adam.init(), []
-for divided.SMALLEST in (1, 1 << 60):
+for divided.SMALLEST, share_weights in ((1, True), (1, False), (1 << 60, False)):
     weights = [torch.nn.Parameter(torch.linspace(-1, 1, size)) for size in (300, 1000)]
-    optimizer = DistributedOptimizer(GenericAdam(weights), world)
+    optimizer = DistributedOptimizer(GenericAdam(weights), world, share_weights=share_weights)
     for step in range(1, 6):
         optimizer.zero_grad()
         sum((weight**2).sum() * (step + world.rank) for weight in weights).backward()
@@ -92,7 +92,7 @@ for divided.SMALLEST in (1, 1 << 60):
     seen = world.seen(100)
     assert (optimizer._mean._divided is not None) == (divided.SMALLEST == 1) and len(seen.everyones) == world.local_size
     made.append([*weights, *(value for state in optimizer.optimizer.state.values() for value in state.values())])
-assert len(made[0]) == 8 and all(torch.equal(one, other) for one, other in zip(*made, strict=True))
+assert len(made[0]) == 8 and all(torch.equal(one, it) for one, *its in zip(*made, strict=True) for it in its)
 pathlib.Path(__file__).with_name(f"rank-{world.rank}").write_text(f"{world.rank} on {world.host}")
 world.close()
 """
