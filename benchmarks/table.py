@@ -50,7 +50,7 @@ COMMANDS = {  # in the order of what a user asks first; (full, check), each one 
 
 
 def measure(kind: str, arguments: str | tuple[str, ...], folder: Path) -> bool:
-    """Runs one command of the benchmark, or some; whether all went through. What they find is kept as one."""
+    """Runs one command of the benchmark, or some; whether all went through. What they find is kept as one, at once."""
     through, kept = True, {}
     folder.mkdir(parents=True, exist_ok=True)
     for line in (arguments,) if isinstance(arguments, str) else arguments:
@@ -69,8 +69,8 @@ def measure(kind: str, arguments: str | tuple[str, ...], folder: Path) -> bool:
             kept = {**found, "command": command}
         through &= code == 0
         print(f"  {kind}: {time.monotonic() - started:.0f} s, exit code {code}", flush=True)
-    if kept:
-        (folder / f"{kind}.json").write_text(json.dumps(kept, indent=1) + "\n")
+        if kept:
+            (folder / f"{kind}.json").write_text(json.dumps(kept, indent=1) + "\n")
     return through
 
 
