@@ -25,7 +25,7 @@ from hvd_adam.schedules import Constant, Schedule, as_schedule, check_training_d
 # Facts of the launch: they change neither the trajectory nor what a checkpoint may continue.
 LAUNCH_KEYS = frozenset(
     {"name", "engine", "threads", "max_seconds", "stall_limit", "bucket_mb", "check_every", "noise_every"}
-    | {"checkpoint", "data", "stage", "condition"}
+    | {"share_weights", "checkpoint", "data", "stage", "condition"}
 )
 
 
@@ -205,6 +205,7 @@ class RunConfig(Section):
     max_seconds: float | None = Field(None, gt=0)
     stall_limit: float | None = Field(300.0, gt=0)
     bucket_mb: float = Field(4.0, gt=0)
+    share_weights: bool = True
     data: str | None = None
     stage: str | None = None
     condition: Literal["off", "warn", "require"] = "warn"

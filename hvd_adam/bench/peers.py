@@ -175,7 +175,7 @@ _HOROVOD: Any = {"needs": ("horovod",), "imports": ("horovod.torch",), "refuses"
 _OVER_MPI: Any = {"needs": ("mpi4py",), "imports": ("hvd_adam.optim.averaging", "hvd_adam.comm.mpi")}
 
 PEERS: dict[str, Peer] = {
-    OURS: Peer("ours, the default", _ours("horovod"), **_OURS),
+    OURS: Peer("ours, as `hvd-adam train` has it", _ours("horovod"), **_OURS),
     "hvd_adam-horovod": Peer(
         "ours, all sums by Horovod", _ours("horovod"), environ={"HVD_ADAM_SUMS": "horovod"}, **_OURS
     ),

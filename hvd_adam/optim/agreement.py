@@ -93,8 +93,10 @@ def agree(world: World, facts: Mapping[str, Any]) -> None:
             )
 
 
-def agree_on_shapes(world: World, parameters: Sequence[torch.Tensor], bucket_mb: float) -> None:
-    """Checks that all ranks lay out the same buckets.
+def agree_on_shapes(
+    world: World, parameters: Sequence[torch.Tensor], bucket_mb: float, share_weights: bool = False
+) -> None:
+    """Checks that all ranks lay out the same buckets, and hold their weights alike.
 
     Raises:
         RunError: they do not; says which rank has another model.
@@ -106,6 +108,7 @@ def agree_on_shapes(world: World, parameters: Sequence[torch.Tensor], bucket_mb:
         {
             "the model": f"{len(shapes)} tensors of {count:,} numbers, shapes {short.hexdigest()}",
             "bucket_mb": bucket_mb,
+            "share_weights": share_weights,
         },
     )
 

@@ -65,8 +65,9 @@ class DistributedOptimizer:
         check_every: compares parameter hashes every so many steps, and names a rank that drifted.
         noise_every: every so many steps also measures `Outcome.worker_square`, for the noise scale; such
             a step starts no bucket during backward. 0 never does.
-        share_weights: ranks of one machine that divide the step have their weights in one memory, too. For a loop in
-            which nothing else changes them between steps: what one rank writes there, all have.
+        share_weights: ranks of one machine that divide the step have their weights in one memory, unless `check_every`
+            compares them. For a loop in which nothing else changes them, not by way of `.data` either: what one rank
+            writes there, all have. Load before the wrapping.
 
     Ranks of one machine may divide GenericAdam's step (`divided.divide`): the weights then lie in other memory than
     before, and the moments in one for all of them, which its own `step` is not to be called on beside this one's.
@@ -74,7 +75,7 @@ class DistributedOptimizer:
 
     Raises:
         ConfigError: workers not a multiple of ranks, nothing to train, or an option out of its range.
-        RunError: the ranks' models differ.
+        RunError: the ranks' models differ, or how they are to be held.
     """
 
     _loss: float | Tensor  # over this worker's passes; a tensor on a GPU
@@ -111,7 +112,8 @@ class DistributedOptimizer:
         self.noise_every, self.exact = noise_every, determinism == "exact"
         self._parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
         check_parameters(self._parameters, scaled=scaler is not None)
-        agree_on_shapes(world, self._parameters, bucket_mb)
+        share_weights = share_weights and not check_every
+        agree_on_shapes(world, self._parameters, bucket_mb, share_weights)
         share_from_root(world, [*self._parameters, *(model.buffers() if model is not None else [])])
         self._buffers = ModuleBuffers(model)
         self._layout = lay_out(

@@ -29,7 +29,7 @@ from hvd_adam.optim.refusals import refuse_changed, refuse_other_moments, refuse
 SMALLEST = 1 << 20  # numbers of a model whose step is divided: meeting once more takes longer than a small one's update
 _WEIGHTS = "weights"
 _LINE = 64  # bytes at which a tensor begins, and numbers at which it is cut: the kernel's vectors stay what they were
-_PIECE = 1 << 18  # numbers that are updated, and then written to the others from the cache
+_PIECE = 1 << 18  # numbers that are updated at once: what is written to the others comes from the cache
 _LEFT = 64 << 20  # bytes of tensors that came to the shared memory, before the system gets back where they were
 
 
@@ -117,16 +117,15 @@ class DividedStep:
             begin, end = (_cut(at - before, parameter.numel()) for at in (first, last))
             self._parts[parameter] = Part(others.pop(mine), others, state, slice(begin, end), again)
             before, place = before + parameter.numel(), place + _room(parameter)
-        self._versions: dict[Tensor, int] = {}
+        self._share_weights = share_weights
+        self._versions = {one: one._version for one in parameters if share_weights}
         self.take_in()
-        if share_weights:
-            self._versions = {one: one._version for one in parameters}
         world.meet()  # what one rank loads from here on, no other may overwrite with what it brought
 
     def take_in(self) -> None:
         """Before the last sum: what lies elsewhere, at first or since a load, comes to the memory that others see.
 
-        Each rank brings its part of the moments: their pages come to be near the rank that uses them.
+        Each rank brings its part of what there is once: its pages come to be near the rank that updates them.
 
         Raises:
             RunError: a parameter or its moments are not what they were; or something else than the step has written
@@ -146,7 +145,8 @@ class DividedStep:
             refuse_changed(parameter, part.own)
             refuse_other_moments(_moments_of(self._optimizer, parameter), part.moments)
             if parameter.data_ptr() != part.own.data_ptr():
-                part.own.copy_(parameter.detach().reshape(-1))
+                brought = part.here if self._share_weights else slice(None)
+                part.own[brought].copy_(parameter.detach().reshape(-1)[brought])
                 parameter.data = part.again[_WEIGHTS]().view(parameter.shape)
                 left += parameter.nbytes
             for name, moment in part.moments.items():
@@ -204,7 +204,10 @@ class DividedStep:
 def divide(
     optimizer: Optimizer, parameters: Sequence[Tensor], world: World, share_weights: bool = False
 ) -> DividedStep | None:
-    """A collective call; None where each rank updates all: another optimizer, a small model, no memory that all see."""
+    """A collective call; None where each rank updates all: another optimizer, a small model, no memory that all see.
+
+    With `share_weights`, the same on all ranks, theirs are equal by now and lie in one memory from here on.
+    """
     if world.size == 1 or type(optimizer) is not GenericAdam or sum(one.numel() for one in parameters) < SMALLEST:
         return None
     complete_state(optimizer)

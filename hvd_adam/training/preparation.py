@@ -133,7 +133,7 @@ def average(config: RunConfig, world: World, parts: Parts) -> DistributedOptimiz
         seed=config.seed,
         check_every=config.check_every,
         noise_every=config.noise_every,
-        share_weights=not config.check_every,  # which finds a rank by its own weights
+        share_weights=config.share_weights,
     )
 
 

@@ -13,6 +13,7 @@ import torch
 
 from hvd_adam import data_sources
 from hvd_adam.comm import World
+from hvd_adam.comm.solo import SoloWorld
 from hvd_adam.config import from_plain
 from hvd_adam.errors import ConfigError, RunError
 from hvd_adam.optim import divided
@@ -61,6 +62,15 @@ class Drifts(Digits):
     def loss(self, model: torch.nn.Module, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
         if self.here:
             next(model.parameters()).data.view(-1)[0] += 1e-6
+        return super().loss(model, batch)
+
+
+class Projects(Digits):
+    """Weights are brought back to a box before each pass, on every rank alike."""
+
+    def loss(self, model: torch.nn.Module, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        with torch.no_grad():
+            torch._foreach_clamp_min_(list(model.parameters()), -0.05)
         return super().loss(model, batch)
 
 
@@ -183,6 +193,20 @@ def test_a_rank_that_has_drifted_is_named_at_the_next_check(world: World, folder
     world.barrier()
     if world.rank == 0:
         assert read(folder / "r" / "trace.jsonl")[-1] == {"kind": "end", "step": 1, "status": "interrupted"}
+
+
+def test_a_task_that_writes_to_weights_is_told_how_each_rank_has_its_own(world: World, folder: Path) -> None:
+    plain = {**EXACT, "task": f"{__name__}:Projects", "steps": 3}
+    if world.size > 1 and divided.SMALLEST == 1:
+        with pytest.raises(RunError, match="written to beside the optimizer's step") as caught:
+            run(world, folder / "refused", plain)
+        assert "set share_weights to false" in str(caught.value)
+    run(world, folder / "own", {**plain, "share_weights": False})
+    alone = run(SoloWorld(), folder / f"alone-{world.rank}", plain)
+    world.barrier()
+    trained, expected = (torch.load(folder / name / "model.pt", weights_only=True) for name in ("own", alone.path.name))
+    assert all(torch.equal(trained[name], expected[name]) for name in expected)
+    world.barrier()
 
 
 def test_exact_mode_fixes_what_a_sum_depends_on_and_says_so(world: World, folder: Path) -> None:
