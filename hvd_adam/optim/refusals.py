@@ -69,7 +69,7 @@ def refuse_written(parameter: torch.Tensor) -> NoReturn:
     raise RunError(
         f"weights of shape {tuple(parameter.shape)} that were written to beside the optimizer's step",
         "ranks of this machine have them in one memory, and what each of them writes there, all have",
-        "set share_weights to false: each rank then has its own; in a loop of yours, or load before the wrapping",
+        "set share_weights to false, and each rank has its own; or load them before the optimizer is wrapped",
     )
 
 

@@ -200,7 +200,7 @@ def test_a_task_that_writes_to_weights_is_told_how_each_rank_has_its_own(world: 
     if world.size > 1 and divided.SMALLEST == 1:
         with pytest.raises(RunError, match="written to beside the optimizer's step") as caught:
             run(world, folder / "refused", plain)
-        assert "set share_weights to false" in str(caught.value)
+        assert "Set share_weights to false" in str(caught.value)
     run(world, folder / "own", {**plain, "share_weights": False})
     alone = run(SoloWorld(), folder / f"alone-{world.rank}", plain)
     world.barrier()
