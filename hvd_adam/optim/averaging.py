@@ -24,6 +24,9 @@ from hvd_adam.comm.placement import set_seed
 from hvd_adam.comm.protocol import Handle, World
 from hvd_adam.optim.agreement import agree_on_shapes, share_from_root
 from hvd_adam.optim.buckets import LOSS, PRESENCE, SAMPLES, SQUARES, STOP, Bucket, lay_out
+from hvd_adam.optim.divided import divide
+from hvd_adam.optim.filling import Filling
+from hvd_adam.optim.kept import keep
 from hvd_adam.optim.mean import Mean
 from hvd_adam.optim.module_buffers import ModuleBuffers
 from hvd_adam.optim.options import check_options, check_parameters, check_sizes
@@ -33,8 +36,6 @@ from hvd_adam.optim.refusals import (
     refuse_closure,
     refuse_late,
     refuse_newcomers,
-    refuse_remaining,
-    refuse_replaced,
     refuse_scaler_around,
     refuse_sparse,
 )
@@ -67,7 +68,8 @@ class DistributedOptimizer:
             a step starts no bucket during backward. 0 never does.
         share_weights: ranks of one machine that divide the step have their weights in one memory, unless `check_every`
             compares them. For a loop in which nothing else changes them, not by way of `.data` either: what one rank
-            writes there, all have. Load before the wrapping.
+            writes there, all have. Load before the wrapping. No rank needs all means then: large gradients are none
+            after the step; a hook before it sees them.
 
     Ranks of one machine may divide GenericAdam's step (`divided.divide`): the weights then lie in other memory than
     before, and the moments in one for all of them, which its own `step` is not to be called on beside this one's.
@@ -116,6 +118,9 @@ class DistributedOptimizer:
         agree_on_shapes(world, self._parameters, bucket_mb, share_weights)
         share_from_root(world, [*self._parameters, *(model.buffers() if model is not None else [])])
         self._buffers = ModuleBuffers(model)
+        divided = divide(optimizer, self._parameters, world, share_weights)
+        summed_once = share * accumulation == 1 and not (self.exact or wire or scaler is not None or noise_every)
+        self._kept = keep(divided if summed_once else None, self._parameters, world)
         self._layout = lay_out(
             self._parameters,
             world.zeros,
@@ -123,20 +128,23 @@ class DistributedOptimizer:
             extra=PRESENCE + len(self._parameters) + self._buffers.size,
             multiple=world.size if self.exact else 1,
             alone=wire is not None,
+            without=self._kept,
         )
+        self._filling = Filling(self._parameters, self._layout, self._kept)
         self._own = OwnGradients(self._layout)
         self._wire = HalfWire(self._layout.buckets[:-1], world.zeros) if wire else None
         self._mean = Mean(
             optimizer,
             self._parameters,
             self._layout,
+            self._kept,
+            divided,
             world,
             parts=self.worker_count * accumulation,
             clip_norm=clip_norm,
             must_skip=skip_nonfinite or wire is not None or scaler is not None,
             scaler=scaler,
             check_every=check_every,
-            share_weights=share_weights,
         )
         self._sums = SubtreeSums(self.worker_count, self.workers_here.start, self.workers_here.stop)
         self._worker: int | None = None
@@ -219,9 +227,10 @@ class DistributedOptimizer:
         self._launch_up_to(len(self._layout.buckets))
         for bucket, handle in self._in_flight:
             self._arrive(bucket, handle)
-        arrived, in_backward = time.perf_counter(), self._waited
         riders = self._layout.riders.tolist()
         present = {number for number in range(len(self._parameters)) if riders[PRESENCE + number] > 0}
+        self._mean.add_kept(present)
+        arrived, in_backward = time.perf_counter(), self._waited
         norm, skipped = self._mean.take(present)
         if self._wire:
             self._wire.learn(overflowed=skipped)
@@ -255,8 +264,7 @@ class DistributedOptimizer:
         self._passes = 0  # backward passes of this worker that have ended
         self._pass_watched = False
         self._loss, self._samples = 0.0, 0
-        self._touched: set[int] = set()  # by this worker
-        self._filled: set[int] = set()  # by any worker of this rank, this step
+        self._filling.reset()
         self._ready = [0] * len(self._layout.buckets)
         self._launched = 0
         self._waited = 0.0  # seconds, inside of backward
@@ -276,10 +284,14 @@ class DistributedOptimizer:
         if parameter.grad is not None and parameter.grad.is_sparse:
             refuse_sparse(parameter)
         number = self._number[id(parameter)]
+        if number in self._kept:
+            if self._passes:
+                refuse_late(parameter, self.accumulation)
+            return self._kept.came(number)
         bucket = self._layout.bucket_of[number]
         if bucket.index < self._launched:
             refuse_late(parameter, self.accumulation)
-        self._fill(number, bucket, parameter)
+        self._filling.take(number)
         self.world.progress()
         last = self._workers_done == len(self.workers_here) - 1 and self._passes >= self.accumulation - 1
         if last and not self.exact and not self._measured:
@@ -302,30 +314,18 @@ class DistributedOptimizer:
         self._passes += 1
         self._pass_watched = False
 
-    def _fill(self, number: int, bucket: Bucket, parameter: Tensor) -> None:
-        """Takes a gradient into its bucket; from then on p.grad is the bucket's memory."""
-        view, gradient = bucket.views[number], parameter.grad
-        assert gradient is not None
-        in_place = gradient.data_ptr() == view.data_ptr() != 0 and gradient.dtype == view.dtype
-        if in_place and number not in self._filled:
-            refuse_remaining()
-        if not in_place:
-            view.add_(gradient) if number in self._filled else view.copy_(gradient)
-            parameter.grad = view if view.dtype == parameter.dtype else None
-        self._touched.add(number)
-        self._filled.add(number)
-
     def _close_worker(self, last: bool, stop: bool = False) -> None:
         """Ends one worker: takes in gradients set by hand, writes its riders, merges it into the tree."""
-        self._sweep(last)
+        self._filling.sweep(self._launched, last)
+        touched = self._filling.touched
         slots = self._layout.riders
         riders = slots if self.exact or self._workers_done == 0 else torch.zeros_like(slots)
-        numbers = [float(i - PRESENCE in self._touched) for i in range(PRESENCE + len(self._parameters))]
+        numbers = [float(i - PRESENCE in touched) for i in range(PRESENCE + len(self._parameters))]
         numbers[SAMPLES], numbers[STOP] = self._samples, float(stop)
         riders[: len(numbers)] = torch.tensor(numbers, dtype=riders.dtype)
         riders[LOSS] = self._loss
         if self._measured:
-            riders[SQUARES] = self._own.square(self._touched) / self.accumulation**2
+            riders[SQUARES] = self._own.square(touched) / self.accumulation**2
         self._buffers.write(riders[PRESENCE + len(self._parameters) :])
         if riders is not slots:
             slots.add_(riders)
@@ -333,35 +333,12 @@ class DistributedOptimizer:
             self._keep_for_the_tree()
         self._workers_done += 1
         self._loss, self._samples, self._passes = 0.0, 0, 0
-        self._touched = set()
+        self._filling.touched = set()
         if self._measured and not last:
-            self._own.remember(self._filled)
-
-    def _sweep(self, last: bool) -> None:
-        """Looks at every parameter once: gradients set or taken away by hand are honoured."""
-        for number, parameter in enumerate(self._parameters):
-            bucket = self._layout.bucket_of[number]
-            view, gradient = bucket.views[number], parameter.grad
-            own = gradient is not None and gradient.data_ptr() == view.data_ptr() != 0  # that of empty ones
-            low = view.dtype != parameter.dtype
-            if bucket.index < self._launched:
-                if not own and not low:
-                    refuse_replaced(parameter)
-            elif gradient is not None and not own:
-                if number in self._filled and not low:
-                    view.zero_()
-                    self._filled.discard(number)
-                self._fill(number, bucket, parameter)
-            elif gradient is None and number in self._touched and not low:
-                self._touched.discard(number)
-                self._filled.discard(number)
-            elif own and number not in self._filled:
-                self._fill(number, bucket, parameter)  # refuses: last step's gradient
-            if last and number not in self._filled:
-                view.zero_()
+            self._own.remember(self._filling.filled)
 
     def _keep_for_the_tree(self) -> None:
-        for number in set(range(len(self._parameters))) - self._touched:
+        for number in set(range(len(self._parameters))) - self._filling.touched:
             self._layout.bucket_of[number].views[number].zero_()
         assert self._worker is not None or len(self.workers_here) == 1
         worker = self.workers_here[self._workers_done]
@@ -369,7 +346,7 @@ class DistributedOptimizer:
         vectors = [b.flat if alone else b.flat.clone() for b in self._layout.buckets]
         self._sums.push(worker, vectors)
         if not alone:
-            self._filled = set()
+            self._filling.filled = set()
             self.zero_grad()
 
     # What happens to a bucket

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Callable
+from typing import Callable, Container
 
 import torch
 
@@ -55,6 +55,7 @@ def lay_out(
     extra: int,
     multiple: int,
     alone: bool,
+    without: Container[int] = (),
 ) -> Layout:
     """Deals parameters, last first, to buckets of about `bucket_bytes`.
 
@@ -64,11 +65,13 @@ def lay_out(
         bucket_bytes: a bucket is closed once it holds this much.
         extra: number of rider slots.
         multiple: each bucket's length is rounded up to a multiple of this.
-        alone: riders get a bucket of their own instead of the end of the last.
+        alone: riders get a bucket of their own, in float32, instead of the end of the last.
+        without: numbers of parameters that get no place.
 
     Gradients in less than 32 bits are held, and travel, as float32.
     """
-    order = sorted(range(len(parameters)), key=lambda i: (_wire_type(parameters[i]).itemsize, -i))
+    dealt = (i for i in range(len(parameters)) if i not in without)
+    order = sorted(dealt, key=lambda i: (_wire_type(parameters[i]).itemsize, -i))
     groups: list[list[int]] = []
     room, kind = 0, None
     for i in order:
@@ -78,13 +81,14 @@ def lay_out(
             room, kind = bucket_bytes, dtype
         groups[-1].append(i)
         room -= parameters[i].numel() * dtype.itemsize
-    if alone:
+    widest = torch.float32 if alone else max(map(_wire_type, parameters), key=lambda dtype: dtype.itemsize)
+    if alone or kind != widest:
         groups.append([])
     buckets, bucket_of = [], {}
     for index, group in enumerate(groups):
         last = index == len(groups) - 1
-        dtype = _wire_type(parameters[group[0]]) if group else torch.float32
-        device = parameters[(group or order)[0]].device
+        dtype = _wire_type(parameters[group[0]]) if group else widest
+        device = parameters[(group or [0])[0]].device
         length = sum(parameters[i].numel() for i in group)
         total = length + (extra if last else 0)
         flat = zeros(-(-total // multiple) * multiple, dtype, device)

@@ -51,6 +51,7 @@ class Part:
         others: the same on the other ranks; none where all have one.
         moments: of the machine, by their names in the optimizer's state.
         here: the elements that this rank updates.
+        cuts: elements where the ranks' parts begin, and the last one's end.
         again: the parameter's memory, and each moment's by its name, once more: as the user may move a storage.
     """
 
@@ -58,6 +59,7 @@ class Part:
     others: list[Tensor]
     moments: dict[str, Tensor]
     here: slice
+    cuts: list[int]
     again: Mapping[str, Callable[[], Tensor]]
 
     def holds(self, parameter: Tensor, state: Mapping[str, Tensor]) -> bool:
@@ -104,23 +106,28 @@ class DividedStep:
         self._optimizer, self._world, self._hooked = optimizer, world, False
         self._parts: dict[Tensor, Part] = {}
         numbers = sum(one.numel() for one in parameters)
-        first, last = (numbers * rank // len(weights.everyones) for rank in (weights.own, weights.own + 1))
+        ranks = len(weights.everyones)
         memories, mine = (weights.everyones[:1], 0) if share_weights else weights
         before, place, its_place = 0, 0, 0
         for parameter in parameters:
-            others = [_at(memory, place, parameter) for memory in memories]
-            again = {_WEIGHTS: partial(_at, memories[mine], place, parameter)}
+            others = [at(memory, place, parameter) for memory in memories]
+            again = {_WEIGHTS: partial(at, memories[mine], place, parameter)}
             for name in _moments_of(optimizer, parameter):
-                again[name] = partial(_at, moments, its_place, parameter)
-                its_place += _room(parameter)
+                again[name] = partial(at, moments, its_place, parameter)
+                its_place += room(parameter)
             state = {name: made() for name, made in again.items() if name != _WEIGHTS}
-            begin, end = (_cut(at - before, parameter.numel()) for at in (first, last))
-            self._parts[parameter] = Part(others.pop(mine), others, state, slice(begin, end), again)
-            before, place = before + parameter.numel(), place + _room(parameter)
-        self._share_weights = share_weights
+            cuts = [_cut(numbers * rank // ranks - before, parameter.numel()) for rank in range(ranks + 1)]
+            here = slice(cuts[weights.own], cuts[weights.own + 1])
+            self._parts[parameter] = Part(others.pop(mine), others, state, here, cuts, again)
+            before, place = before + parameter.numel(), place + room(parameter)
+        self.share_weights = share_weights
         self._versions = {one: one._version for one in parameters if share_weights}
         self.take_in()
         world.meet()  # what one rank loads from here on, no other may overwrite with what it brought
+
+    def cuts(self, parameter: Tensor) -> list[int]:
+        """Elements where the ranks' parts of it begin, and the last one's end."""
+        return self._parts[parameter].cuts
 
     def take_in(self) -> None:
         """Before the last sum: what lies elsewhere, at first or since a load, comes to the memory that others see.
@@ -145,7 +152,7 @@ class DividedStep:
             refuse_changed(parameter, part.own)
             refuse_other_moments(_moments_of(self._optimizer, parameter), part.moments)
             if parameter.data_ptr() != part.own.data_ptr():
-                brought = part.here if self._share_weights else slice(None)
+                brought = part.here if self.share_weights else slice(None)
                 part.own[brought].copy_(parameter.detach().reshape(-1)[brought])
                 parameter.data = part.again[_WEIGHTS]().view(parameter.shape)
                 left += parameter.nbytes
@@ -215,8 +222,8 @@ def divide(
     fits = len(set(storages)) == len(storages) and all(
         one.is_contiguous() and one.device.type == "cpu" for one in parameters
     )
-    weights = world.seen(sum(map(_room, parameters)) if fits else 0)
-    moments = world.seen(sum(_room(one) * len(_moments_of(optimizer, one)) for one in parameters) if fits else 0)
+    weights = world.seen(sum(map(room, parameters)) if fits else 0)
+    moments = world.seen(sum(room(one) * len(_moments_of(optimizer, one)) for one in parameters) if fits else 0)
     if weights is None or moments is None:
         return None
     return DividedStep(optimizer, parameters, world, weights, moments.everyones[0], share_weights)
@@ -240,12 +247,12 @@ def _moments_of(optimizer: GenericAdam, parameter: Tensor) -> list[str]:
     return [name for name in MOMENTS if name in optimizer.state[parameter]]
 
 
-def _room(parameter: Tensor) -> int:
+def room(parameter: Tensor) -> int:
     """Bytes that it takes."""
     return -(-parameter.nbytes // _LINE) * _LINE
 
 
-def _at(memory: Tensor, place: int, parameter: Tensor) -> Tensor:
+def at(memory: Tensor, place: int, parameter: Tensor) -> Tensor:
     """As many numbers there, in a storage of their own: who saves them saves nothing else."""
     if not parameter.numel():
         return parameter.new_empty(0)

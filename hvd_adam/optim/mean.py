@@ -10,11 +10,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.optimizer import _global_optimizer_pre_hooks
 
 from hvd_adam.comm.protocol import Finish, Number, World
 from hvd_adam.optim.agreement import refuse_drift
 from hvd_adam.optim.buckets import Bucket, Layout
-from hvd_adam.optim.divided import divide
+from hvd_adam.optim.divided import DividedStep
+from hvd_adam.optim.kept import KeptGradients
 
 
 class Mean:
@@ -24,13 +26,14 @@ class Mean:
         optimizer: that takes the step.
         parameters: its own, by number.
         layout: buckets that hold the sums over all backward passes of all workers.
-        world: its ranks take the step; this is a collective call.
+        kept: gradients that are in no bucket.
+        divided: how the ranks divide the step; None where each takes all of it.
+        world: its ranks take the step.
         parts: how many passes those are.
         clip_norm: largest Euclidean norm of the mean; None does not clip.
         must_skip: leaves out a step whose mean is not finite.
         scaler: a GradScaler that the losses went through, or None.
         check_every: ranks compare their weights every so many steps; 0 never.
-        share_weights: ranks of a machine that divide the step hold their weights together.
     """
 
     def __init__(
@@ -38,6 +41,8 @@ class Mean:
         optimizer: torch.optim.Optimizer,
         parameters: Sequence[Tensor],
         layout: Layout,
+        kept: KeptGradients,
+        divided: DividedStep | None,
         world: World,
         *,
         parts: int,
@@ -45,16 +50,15 @@ class Mean:
         must_skip: bool,
         scaler: Any,
         check_every: int,
-        share_weights: bool,
     ) -> None:
         self._optimizer, self._parameters, self._layout = optimizer, parameters, layout
+        self._kept, self._divided = kept, divided
         self._buckets = [bucket for bucket in layout.buckets if bucket.views]
         self._parts, self._clip_norm = parts, clip_norm
         self._must_skip, self._scaler = must_skip, scaler
         self._world, self._check_every = world, check_every
         self._checked: int | None = None  # the step under way, where it is one that is checked
-        self._divided = divide(optimizer, parameters, world, share_weights)
-        self._squares: dict[int, Number] = {}  # of this step's buckets
+        self._squares: dict[int, Number] = {}  # of this step's buckets; of what is in none, at -1
 
     def begin(self, step: int) -> None:
         """Before the last sum of step >= 1."""
@@ -67,7 +71,9 @@ class Mean:
         return partial(self._finish, bucket.gradients.numel())
 
     def _finish(self, length: int, part: Tensor, begin: int) -> Number:
-        means = part if begin + part.numel() <= length else part[: max(0, length - begin)]  # riders stay sums
+        return self._make_means(part if begin + part.numel() <= length else part[: max(0, length - begin)])  # no riders
+
+    def _make_means(self, means: Tensor) -> Number:
         if self._parts > 1:
             means.mul_(1.0 / self._parts)
         return _square(means) if self._scaler is None else 0.0  # which changes them once more
@@ -75,6 +81,11 @@ class Mean:
     def arrived(self, bucket: Bucket, square: Number) -> None:
         """Takes what `finish` gave of all of a bucket."""
         self._squares[bucket.index] = square
+
+    def add_kept(self, present: set[int]) -> None:
+        """A collective call, once all buckets are here: sums the gradients that are in none."""
+        if self._kept:
+            self._squares[-1] = self._kept.add(present, self._make_means)
 
     def take(self, present: set[int]) -> tuple[float, bool]:
         """Makes the gradients of the parameters in `present`; returns the mean's norm, and whether to skip the step.
@@ -94,6 +105,9 @@ class Mean:
         if self._clip_norm is not None and not skipped and norm > self._clip_norm:
             for bucket in self._buckets:
                 bucket.gradients.mul_(self._clip_norm / norm)
+            self._kept.scale(self._clip_norm / norm)
+        if self._kept and (self._optimizer._optimizer_step_pre_hooks or _global_optimizer_pre_hooks):
+            self._kept.show()
         self._hand_over(present)
         return norm, skipped
 
@@ -106,6 +120,7 @@ class Mean:
         if not skipped:
             with self._divided.among_ranks() if self._divided else nullcontext():
                 self._optimizer.step() if self._scaler is None else self._scaler.step(self._optimizer)
+        self._kept.leave()
         if self._scaler is not None:
             self._scaler.update()
         if self._checked and not skipped:
@@ -114,7 +129,8 @@ class Mean:
     def _hand_over(self, present: set[int]) -> None:
         """Makes the gradients the parameters' own; those that are missing everywhere stay so."""
         for number, parameter in enumerate(self._parameters):
-            view = self._layout.bucket_of[number].views[number]
+            kept = number in self._kept
+            view = self._kept.gradient(number) if kept else self._layout.bucket_of[number].views[number]
             parameter.grad = view.to(parameter.dtype) if number in present else None
 
 

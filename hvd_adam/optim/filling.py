@@ -1,0 +1,82 @@
+"""A rank's gradients come to the memory where they are summed, made by backward or by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from hvd_adam.optim.buckets import Layout
+from hvd_adam.optim.kept import KeptGradients
+from hvd_adam.optim.refusals import refuse_remaining, refuse_replaced
+
+
+class Filling:
+    """Takes the gradients of one step into their buckets, but for those that are kept.
+
+    Attributes:
+        touched: numbers of the parameters that have a gradient of the worker under way.
+        filled: of those that any worker of this rank has filled in a bucket, this step.
+    """
+
+    def __init__(self, parameters: Sequence[Tensor], layout: Layout, kept: KeptGradients) -> None:
+        self._parameters, self._layout, self._kept = parameters, layout, kept
+        self.reset()
+
+    def reset(self) -> None:
+        """Starts a step."""
+        self.touched: set[int] = set()
+        self.filled: set[int] = set()
+
+    def take(self, number: int) -> None:
+        """Takes a gradient into its bucket; from then on p.grad is the bucket's memory.
+
+        Raises:
+            RunError: it is there already, from the step before.
+        """
+        parameter, view = self._parameters[number], self._layout.bucket_of[number].views[number]
+        assert parameter.grad is not None
+        gradient = parameter.grad.detach()  # it may have a graph
+        in_place = gradient.data_ptr() == view.data_ptr() != 0 and gradient.dtype == view.dtype
+        if in_place and number not in self.filled:
+            refuse_remaining()
+        if not in_place:
+            view.add_(gradient) if number in self.filled else view.copy_(gradient)
+            parameter.grad = view if view.dtype == parameter.dtype else None
+        self.touched.add(number)
+        self.filled.add(number)
+
+    def sweep(self, launched: int, last: bool) -> None:
+        """Looks at every parameter once: gradients set or taken away by hand are honoured.
+
+        Args:
+            launched: so many buckets have left.
+            last: no other worker of this rank follows.
+
+        Raises:
+            RunError: that was done to one whose bucket has left.
+        """
+        for number, parameter in enumerate(self._parameters):
+            if number in self._kept:
+                if self._kept.close(number):
+                    self.touched.add(number)
+                continue
+            bucket = self._layout.bucket_of[number]
+            view, gradient = bucket.views[number], parameter.grad
+            own = gradient is not None and gradient.data_ptr() == view.data_ptr() != 0  # that of empty ones
+            low = view.dtype != parameter.dtype
+            if bucket.index < launched:
+                if not own and not low:
+                    refuse_replaced(parameter)
+            elif gradient is not None and not own:
+                if number in self.filled and not low:
+                    view.zero_()
+                    self.filled.discard(number)
+                self.take(number)
+            elif gradient is None and number in self.touched and not low:
+                self.touched.discard(number)
+                self.filled.discard(number)
+            elif own and number not in self.filled:
+                self.take(number)  # refuses: last step's gradient
+            if last and number not in self.filled:
+                view.zero_()
