@@ -93,24 +93,19 @@ def agree(world: World, facts: Mapping[str, Any]) -> None:
             )
 
 
-def agree_on_shapes(
-    world: World, parameters: Sequence[torch.Tensor], bucket_mb: float, share_weights: bool = False
-) -> None:
-    """Checks that all ranks lay out the same buckets, and hold their weights alike.
+def agree_on_shapes(world: World, parameters: Sequence[torch.Tensor], options: Mapping[str, Any]) -> None:
+    """Checks that all ranks average gradients of the same shapes in the same way.
+
+    Args:
+        options: of the averaging, by name.
 
     Raises:
         RunError: they do not; says which rank has another model.
     """
     shapes = [(tuple(one.shape), strides_of(one), str(one.dtype), one.device.type) for one in parameters]
     count, short = sum(one.numel() for one in parameters), hashlib.blake2b(repr(shapes).encode(), digest_size=4)
-    agree(
-        world,
-        {
-            "the model": f"{len(shapes)} tensors of {count:,} numbers, shapes {short.hexdigest()}",
-            "bucket_mb": bucket_mb,
-            "share_weights": share_weights,
-        },
-    )
+    model = f"{len(shapes)} tensors of {count:,} numbers, shapes {short.hexdigest()}"
+    agree(world, {"the model": model, **options})
 
 
 def from_root(world: World, decide: Callable[[], Made]) -> Made:

@@ -8,7 +8,8 @@
 
 Ranks match sums by the order of their start, so buckets leave in one fixed order, whatever order gradients come in.
 What a step must also know (loss, samples, who has a gradient, who asks to stop, batch-norm buffers) rides at the end
-of the last bucket; there is no further collective, and every rank decides from the same numbers.
+of the last bucket, and every rank decides from the same numbers. There is no further collective, but that the ranks
+of a machine meet where they divide the step.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from torch import Tensor
 from hvd_adam.comm.placement import set_seed
 from hvd_adam.comm.protocol import Handle, World
 from hvd_adam.optim.agreement import agree_on_shapes, share_from_root
-from hvd_adam.optim.buckets import LOSS, PRESENCE, SAMPLES, SQUARES, STOP, Bucket, lay_out
+from hvd_adam.optim.buckets import HOOKS, LOSS, PRESENCE, SAMPLES, SQUARES, STOP, Bucket, lay_out
 from hvd_adam.optim.divided import divide
 from hvd_adam.optim.filling import Filling
 from hvd_adam.optim.kept import keep
-from hvd_adam.optim.mean import Mean
+from hvd_adam.optim.mean import Mean, has_hooks
 from hvd_adam.optim.module_buffers import ModuleBuffers
 from hvd_adam.optim.options import check_options, check_parameters, check_sizes
 from hvd_adam.optim.outcome import Outcome
@@ -68,8 +69,8 @@ class DistributedOptimizer:
             a step starts no bucket during backward. 0 never does.
         share_weights: ranks of one machine that divide the step have their weights in one memory, unless `check_every`
             compares them. For a loop in which nothing else changes them, not by way of `.data` either: what one rank
-            writes there, all have. Load before the wrapping. No rank needs all means then: large gradients are none
-            after the step; a hook before it sees them.
+            writes there, all have. Load before the wrapping. Large gradients of one backward pass a rank are then
+            summed where autograd left them, and are none after the step; the optimizer's hooks see means.
 
     Ranks of one machine may divide GenericAdam's step (`divided.divide`): the weights then lie in other memory than
     before, and the moments in one for all of them, which its own `step` is not to be called on beside this one's.
@@ -115,7 +116,17 @@ class DistributedOptimizer:
         self._parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
         check_parameters(self._parameters, scaled=scaler is not None)
         share_weights = share_weights and not check_every
-        agree_on_shapes(world, self._parameters, bucket_mb, share_weights)
+        options = {
+            "bucket_mb": bucket_mb,
+            "share_weights": share_weights,
+            "workers": self.worker_count,
+            "accumulation": accumulation,
+            "determinism": determinism,
+            "wire": wire,
+            "noise_every": noise_every,
+            "a scaler": scaler is not None,
+        }
+        agree_on_shapes(world, self._parameters, options)
         share_from_root(world, [*self._parameters, *(model.buffers() if model is not None else [])])
         self._buffers = ModuleBuffers(model)
         divided = divide(optimizer, self._parameters, world, share_weights)
@@ -231,7 +242,7 @@ class DistributedOptimizer:
         present = {number for number in range(len(self._parameters)) if riders[PRESENCE + number] > 0}
         self._mean.add_kept(present)
         arrived, in_backward = time.perf_counter(), self._waited
-        norm, skipped = self._mean.take(present)
+        norm, skipped = self._mean.take(present, hooked=riders[HOOKS] > 0)
         if self._wire:
             self._wire.learn(overflowed=skipped)
         squares = riders[SQUARES] / self.worker_count if self._measured else None
@@ -285,7 +296,7 @@ class DistributedOptimizer:
             refuse_sparse(parameter)
         number = self._number[id(parameter)]
         if number in self._kept:
-            if self._passes:
+            if self._workers_done:
                 refuse_late(parameter, self.accumulation)
             return self._kept.came(number)
         bucket = self._layout.bucket_of[number]
@@ -321,7 +332,7 @@ class DistributedOptimizer:
         slots = self._layout.riders
         riders = slots if self.exact or self._workers_done == 0 else torch.zeros_like(slots)
         numbers = [float(i - PRESENCE in touched) for i in range(PRESENCE + len(self._parameters))]
-        numbers[SAMPLES], numbers[STOP] = self._samples, float(stop)
+        numbers[SAMPLES], numbers[STOP], numbers[HOOKS] = self._samples, float(stop), float(has_hooks(self.optimizer))
         riders[: len(numbers)] = torch.tensor(numbers, dtype=riders.dtype)
         riders[LOSS] = self._loss
         if self._measured:

@@ -3,8 +3,8 @@
     | gradients of the last layers | ... | gradients of the first layers, riders |
 
 Backward fills them in this order. Riders, one slot each unless said:
-loss sum, samples, stop flag, squared norms of the workers' own gradients, presence of each parameter's
-gradient, floating buffers.
+loss sum, samples, stop flag, squared norms of the workers' own gradients, whether hooks look at the step, presence
+of each parameter's gradient, floating buffers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Callable, Container
 
 import torch
 
-LOSS, SAMPLES, STOP, SQUARES, PRESENCE = 0, 1, 2, 3, 4  # places among the riders; buffers follow presence
+LOSS, SAMPLES, STOP, SQUARES, HOOKS, PRESENCE = range(6)  # places among the riders; buffers follow presence
 
 
 @dataclass(eq=False)

@@ -1,8 +1,8 @@
 """One step of GenericAdam by all ranks of a machine: each updates a part of the weights.
 
-Ranks hold the same weights, gradients and moments, so each would make the same update. Here the moments lie once for
-all in memory that every rank sees, and so do the weights where nothing but the step changes them; else each rank holds
-its own there, and writes its part to the others'. A step reads and writes less, and a machine holds one pair of
+Ranks have the same weights, mean gradients and moments, so each would make the same update. Here the moments lie once
+for all in memory that every rank sees, and so do the weights where nothing but the step changes them; else each rank
+holds its own there, and writes its part to the others'. A step reads and writes less, and a machine holds one pair of
 moments. The bits stay the same: a number is updated by the same kernel, from the same numbers.
 """
 
@@ -176,9 +176,13 @@ class DividedStep:
         agree(self._world, dict(_options(self._optimizer)))
 
     @contextmanager
-    def among_ranks(self) -> Iterator[None]:
-        """Around the optimizer's step, on all ranks; they meet before its hooks see the weights."""
-        self._hooked = bool(self._optimizer._optimizer_step_pre_hooks)
+    def among_ranks(self, hooked: bool) -> Iterator[None]:
+        """Around the optimizer's step, on all ranks; they meet before its hooks see the weights.
+
+        Args:
+            hooked: the same on all ranks: hooks of some look at the step.
+        """
+        self._hooked = hooked
         self._optimizer.run, self._optimizer.end = self._run, self._world.meet
         try:
             yield
@@ -208,9 +212,7 @@ class DividedStep:
             _update(some, rule, fused, grad_scale, pieces)
 
 
-def divide(
-    optimizer: Optimizer, parameters: Sequence[Tensor], world: World, share_weights: bool = False
-) -> DividedStep | None:
+def divide(optimizer: Optimizer, parameters: Sequence[Tensor], world: World, share_weights: bool) -> DividedStep | None:
     """A collective call; None where each rank updates all: another optimizer, a small model, no memory that all see.
 
     With `share_weights`, the same on all ranks, theirs are equal by now and lie in one memory from here on.

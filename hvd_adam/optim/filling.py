@@ -63,6 +63,8 @@ class Filling:
                 continue
             bucket = self._layout.bucket_of[number]
             view, gradient = bucket.views[number], parameter.grad
+            if gradient is not None and gradient.data_ptr() == view.data_ptr() and gradient.stride() != view.stride():
+                gradient = parameter.grad = gradient.clone()  # its bucket's memory in another order
             own = gradient is not None and gradient.data_ptr() == view.data_ptr() != 0  # that of empty ones
             low = view.dtype != parameter.dtype
             if bucket.index < launched:

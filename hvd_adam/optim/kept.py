@@ -3,6 +3,8 @@
 Where ranks of one machine divide the step and hold the weights once, each needs the means of its own part, and nobody
 else does. So a rank copies to memory that all see only what others update of its gradients; to the rest, where it
 lies, it adds what the others have copied. No mean is written to another rank.
+
+What is not autograd's alone is copied first: a gradient set by hand, or in memory that somebody else holds.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ class Place:
         rank: this one's number.
         cuts: elements where the ranks' parts begin, and the last one's end.
         view: this rank's memory in the parameter's shape.
-        gradient: this rank's, one-dimensional, where autograd left it; None while it has none.
+        gradient: this rank's, one-dimensional; None while it has none.
+        born: address of the memory that backward left a gradient in, this step.
     """
 
     everyones: list[Tensor]
@@ -41,6 +44,7 @@ class Place:
     cuts: list[int]
     view: Tensor
     gradient: Tensor | None = None
+    born: int | None = None
 
     @property
     def own(self) -> slice:
@@ -113,20 +117,30 @@ class KeptGradients:
         """
         place, parameter = self._places[number], self._parameters[number]
         refuse_changed(parameter, place.view)
-        if not place.is_kept and parameter.grad is not None and parameter.grad.data_ptr() != place.view.data_ptr():
-            place.view.copy_(parameter.grad.detach())
-            parameter.grad = place.view
+        if parameter.grad is not None:
+            place.born = parameter.grad.data_ptr()
+            if not place.is_kept:
+                _hand_over(parameter, place.view)
 
     def close(self, number: int) -> bool:
-        """After backward: takes the gradient as it is by now, whoever made or changed it; False where there is none."""
+        """After backward: takes the gradient as it is by now, whoever made or changed it; False where there is none.
+
+        Raises:
+            RunError: as `came`.
+        """
         place, parameter = self._places[number], self._parameters[number]
-        self.came(number)
-        if parameter.grad is None:
+        refuse_changed(parameter, place.view)
+        gradient, place.gradient = parameter.grad, None
+        if gradient is None:
             place.give_nothing()
         elif place.is_kept:
-            place.gradient = self._alone(parameter.grad.detach())
+            ours = gradient.data_ptr() == place.born and not _is_held_elsewhere(gradient)
+            flat = gradient.detach().contiguous().view(-1)
+            place.gradient = flat if ours else flat.clone()
             place.give(place.gradient)
-        return parameter.grad is not None
+        else:
+            _hand_over(parameter, place.view)
+        return gradient is not None
 
     def add(self, present: Collection[int], made: Callable[[Tensor], Number]) -> float:
         """A collective call, after all have closed: sums what this rank updates.
@@ -166,17 +180,11 @@ class KeptGradients:
     def leave(self) -> None:
         """After the step: the parameters have no gradients any more."""
         for number, place in self._places.items():
-            self._parameters[number].grad = place.gradient = None
-
-    def _alone(self, gradient: Tensor) -> Tensor:
-        """One-dimensional, and no other parameter's."""
-        flat = gradient.contiguous().view(-1)
-        others = [one.gradient for one in self._places.values() if one.gradient is not None]
-        return flat.clone() if any(other.data_ptr() == flat.data_ptr() for other in others) else flat
+            self._parameters[number].grad = place.gradient = place.born = None
 
 
 def keep(step: DividedStep | None, parameters: Sequence[Tensor], world: World) -> KeptGradients:
-    """A collective call; keeps nothing where `step` is None, or does not allow it.
+    """A collective call, the same on all ranks; keeps nothing where `step` is None, or does not allow it.
 
     Args:
         parameters: those of `step`.
@@ -197,6 +205,28 @@ def keep(step: DividedStep | None, parameters: Sequence[Tensor], world: World) -
         begin += room(parameter)
     squares = [one[:8].view(torch.float64) for one in memory.everyones]
     return KeptGradients(parameters, world, memory.own, squares, places)
+
+
+def _hand_over(parameter: Tensor, view: Tensor) -> None:
+    """Takes a gradient to where others see it; from then on p.grad is that memory."""
+    gradient = parameter.grad
+    assert gradient is not None
+    there = gradient.data_ptr() == view.data_ptr()
+    if not (there and gradient.is_contiguous()):
+        view.copy_(gradient.detach().clone() if there else gradient.detach())
+        parameter.grad = view
+
+
+def _uses(tensor: Tensor) -> int:
+    return torch._C._storage_Use_Count(tensor.untyped_storage()._cdata)
+
+
+_ONE = _uses(torch.empty(1))
+
+
+def _is_held_elsewhere(gradient: Tensor) -> bool:
+    """Whether another tensor has its memory: autograd may give two parameters views of one, or of the user's own."""
+    return _uses(gradient) > _ONE
 
 
 def _parts(place: Place) -> Iterator[tuple[Tensor, int, int]]:

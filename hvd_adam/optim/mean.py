@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.optimizer import _global_optimizer_pre_hooks
+from torch.optim import optimizer as torchs
 
 from hvd_adam.comm.protocol import Finish, Number, World
 from hvd_adam.optim.agreement import refuse_drift
@@ -58,6 +58,7 @@ class Mean:
         self._must_skip, self._scaler = must_skip, scaler
         self._world, self._check_every = world, check_every
         self._checked: int | None = None  # the step under way, where it is one that is checked
+        self._hooked = False
         self._squares: dict[int, Number] = {}  # of this step's buckets; of what is in none, at -1
 
     def begin(self, step: int) -> None:
@@ -87,8 +88,11 @@ class Mean:
         if self._kept:
             self._squares[-1] = self._kept.add(present, self._make_means)
 
-    def take(self, present: set[int]) -> tuple[float, bool]:
+    def take(self, present: set[int], hooked: bool) -> tuple[float, bool]:
         """Makes the gradients of the parameters in `present`; returns the mean's norm, and whether to skip the step.
+
+        Args:
+            hooked: hooks of some rank look at this step; a collective call then.
 
         Raises:
             RunError: ranks that divide the step have drifted apart.
@@ -106,7 +110,8 @@ class Mean:
             for bucket in self._buckets:
                 bucket.gradients.mul_(self._clip_norm / norm)
             self._kept.scale(self._clip_norm / norm)
-        if self._kept and (self._optimizer._optimizer_step_pre_hooks or _global_optimizer_pre_hooks):
+        self._hooked = hooked
+        if hooked and self._kept:
             self._kept.show()
         self._hand_over(present)
         return norm, skipped
@@ -118,7 +123,7 @@ class Mean:
             RunError: ranks have drifted apart.
         """
         if not skipped:
-            with self._divided.among_ranks() if self._divided else nullcontext():
+            with self._divided.among_ranks(self._hooked) if self._divided else nullcontext():
                 self._optimizer.step() if self._scaler is None else self._scaler.step(self._optimizer)
         self._kept.leave()
         if self._scaler is not None:
@@ -132,6 +137,12 @@ class Mean:
             kept = number in self._kept
             view = self._kept.gradient(number) if kept else self._layout.bucket_of[number].views[number]
             parameter.grad = view.to(parameter.dtype) if number in present else None
+
+
+def has_hooks(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether something looks at its steps, before or after."""
+    own = (optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks)
+    return any((*own, torchs._global_optimizer_pre_hooks, torchs._global_optimizer_post_hooks))
 
 
 def _square(numbers: Tensor) -> Number:

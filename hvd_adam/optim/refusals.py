@@ -29,7 +29,7 @@ def refuse_newcomers(optimizer: torch.optim.Optimizer, known: Container[int]) ->
 def refuse_late(parameter: torch.Tensor, passes: int) -> NoReturn:
     """Raises RunError: a worker has made more than `passes` backward passes."""
     raise RunError(
-        f"a gradient of shape {tuple(parameter.shape)} came after its bucket had left",
+        f"a gradient of shape {tuple(parameter.shape)} came after its sum had begun",
         f"a worker has accumulation = {passes} backward passes a step, and made more",
         "set accumulation to the number of backward passes, or add the losses and call backward once",
     )
