@@ -174,6 +174,11 @@ class SharedSums:
         return False
 
 
+def in_pieces(some: slice, each: int) -> Iterator[slice]:
+    """The elements from `some.start` to `some.stop`, so many at a time."""
+    return (slice(begin, min(begin + each, some.stop)) for begin in range(some.start, some.stop, each))
+
+
 def shares_memory() -> bool:
     """Whether this system has such files, and promises that what is written first is seen first."""
     return sys.platform == "linux" and platform.machine() in ("x86_64", "AMD64") and hasattr(os, "memfd_create")
@@ -249,8 +254,6 @@ def _words(memory: torch.Tensor, kind: Literal["q", "d"]) -> Any:
 
 def _places(length: int, itemsize: int, rank: int, size: int) -> Iterator[slice]:
     """The elements that a rank sums, a piece at a time: parts of about equal length that begin at cache lines."""
-    line, piece = _LINE // itemsize, _CACHED // itemsize
+    line = _LINE // itemsize
     each = -(-length // (size * line)) * line
-    end = min((rank + 1) * each, length)
-    for begin in range(rank * each, end, piece):
-        yield slice(begin, min(begin + piece, end))
+    return in_pieces(slice(rank * each, min((rank + 1) * each, length)), _CACHED // itemsize)

@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 
 from hvd_adam.comm.heap import return_freed_memory
 from hvd_adam.comm.protocol import Seen, World
+from hvd_adam.comm.shared import in_pieces
 from hvd_adam.optim import kernel
 from hvd_adam.optim.agreement import agree, refuse_drift
 from hvd_adam.optim.generic_adam import MOMENTS, GenericAdam, complete_state
@@ -71,8 +72,6 @@ class Part:
     @cached_property
     def pieces(self) -> list[Piece]:
         """Its elements, a piece at a time."""
-        begins = range(self.here.start, self.here.stop, _PIECE)
-        places = [slice(begin, min(begin + _PIECE, self.here.stop)) for begin in begins]
         return [
             Piece(
                 here,
@@ -80,7 +79,7 @@ class Part:
                 [other[here] for other in self.others],
                 {name: moment[here] for name, moment in self.moments.items()},
             )
-            for here in places
+            for here in in_pieces(self.here, _PIECE)
         ]
 
 

@@ -9,15 +9,17 @@ What is not autograd's alone is copied first: a gradient set by hand, or in memo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from hvd_adam.comm.order import add_all
 from hvd_adam.comm.protocol import Number, World
+from hvd_adam.comm.shared import in_pieces
 from hvd_adam.optim.divided import DividedStep, at, room
 from hvd_adam.optim.refusals import refuse_changed
 
@@ -59,22 +61,23 @@ class Place:
     @cached_property
     def pieces(self) -> list[tuple[slice, list[Tensor]]]:
         """This rank's elements, a piece at a time, and what of them all ranks have in their memory."""
-        each = _CACHED // self.view.itemsize
-        begins = range(self.own.start, self.own.stop, each)
-        places = [slice(begin, min(begin + each, self.own.stop)) for begin in begins]
+        places = in_pieces(self.own, _CACHED // self.view.itemsize)
         return [(place, [one[place] for one in self.everyones]) for place in places]
+
+    @property
+    def others(self) -> tuple[slice, slice]:
+        """The elements that other ranks update."""
+        return slice(0, self.own.start), slice(self.own.stop, None)
 
     def give(self, gradient: Tensor) -> None:
         """Copies what other ranks update."""
-        mine = self.everyones[self.rank]
-        for some in (slice(0, self.own.start), slice(self.own.stop, None)):
-            mine[some].copy_(gradient[some])
+        for some in self.others:
+            self.everyones[self.rank][some].copy_(gradient[some])
 
     def give_nothing(self) -> None:
         """Writes zeros to what other ranks update."""
-        mine = self.everyones[self.rank]
-        for some in (slice(0, self.own.start), slice(self.own.stop, None)):
-            mine[some].zero_()
+        for some in self.others:
+            self.everyones[self.rank][some].zero_()
 
     def add(self, made: Callable[[Tensor], Number]) -> float:
         """Sums this rank's elements over all ranks, in its gradient; adds up what `made` gives on the pieces."""
@@ -168,13 +171,14 @@ class KeptGradients:
         return place.view if place.gradient is None else place.gradient.view(place.view.shape)
 
     def show(self) -> None:
-        """A collective call: makes all of each gradient the mean, for who looks at it before the step."""
+        """A collective call: makes all of each gradient the mean, for hooks that look at the step."""
         for place in self._places.values():
             if place.gradient is not None:
                 place.everyones[self._rank][place.own].copy_(place.gradient[place.own])
         self._world.meet()
         for place in self._places.values():
-            place.gradient = torch.cat([one[begin:end] for one, begin, end in _parts(place)])
+            parts = zip(place.everyones, pairwise(place.cuts), strict=True)
+            place.gradient = torch.cat([one[begin:end] for one, (begin, end) in parts])
         self._world.meet()
 
     def leave(self) -> None:
@@ -227,7 +231,3 @@ _ONE = _uses(torch.empty(1))
 def _is_held_elsewhere(gradient: Tensor) -> bool:
     """Whether another tensor has its memory: autograd may give two parameters views of one, or of the user's own."""
     return _uses(gradient) > _ONE
-
-
-def _parts(place: Place) -> Iterator[tuple[Tensor, int, int]]:
-    return zip(place.everyones, place.cuts, place.cuts[1:], strict=False)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import torch
+from conftest import maps
 from test_divided import assert_equal, sharing, small, steps, weights, wrapped
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
@@ -278,12 +278,6 @@ def test_where_more_than_one_sum_of_a_gradient_is_needed_buckets_take_all(option
         pytest.skip("one rank keeps none")
     optimizer = DistributedOptimizer(GenericAdam(weights()), sharing(), **{"share_weights": True, **options})
     assert not optimizer._kept
-
-
-def maps() -> int:
-    gc.collect()
-    with open("/proc/self/maps") as lines:
-        return sum("memfd:hvd_adam" in line for line in lines)
 
 
 @pytest.fixture
