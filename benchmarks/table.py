@@ -3,7 +3,7 @@
     python benchmarks/table.py                       all of it, on two quiet cores: `make bench`
     python benchmarks/table.py --only step,start     some of it; the other figures stay
     python benchmarks/table.py --only none           only writes the table again
-    python benchmarks/table.py --only step --on xeon
+    python benchmarks/table.py --only step --on epyc
                                                      the same on another kind of machine, in a table of its own
     python benchmarks/table.py --check               fewer rounds, kept nowhere: `make bench-check`; exit code 1 where
                                                      a ratio got worse than its recorded interval
@@ -93,8 +93,11 @@ def _block(folder: Path, further: list[str]) -> str:
             versions = ", ".join(f"{name} {v}" for name, v in kept["versions"].items() if v and name != "hvd_adam")
             parts.append(f"* `{kept.get('command', f'hvd-adam bench {kind}')}`: {kept['host_cores']} cores, "
                          f"{kept['processor']}, {versions}")  # fmt: skip
-    parts += [f"* {line}" for line in (*further, *limits(folder))]
-    return f"{table(figures(folder))}\n\n" + "\n".join(parts)
+    parts += [f"* {line}" for line in further]
+    blocks = [table(figures(folder)), "\n".join(parts)]
+    if least := limits(folder):
+        blocks += ["What no averaging can beat: the parts of a step, and forward and backward alone.", least]
+    return "\n\n".join(blocks)
 
 
 def _put(page: Path, made: str) -> None:

@@ -133,20 +133,26 @@ def _step(kept: Kept) -> Iterator[Figure]:
             yield Figure("exact mode / default mode", name, ratio(exact, ours), 1.5)
 
 
-def limits(folder: Path) -> list[str]:
-    """What no averaging can beat, to each peer that has a goal: the parts of a step, and forward and backward alone."""
+def limits(folder: Path) -> str:
+    """Markdown: a row for each goal beside a peer, with what no averaging can beat; "" where no such step is kept.
+
+    Ours, the parts of a step, and forward and backward alone: each in our launcher's environment, to the peer's step.
+    """
     if not (folder / "step.json").is_file():
-        return []
-    said = []
+        return ""
+    lines = ["| of | beside | goal | ours | the parts | bare |", "|---|---|---|---|---|---|"]
     for one in _read(folder / "step.json", "step")["comparisons"]:
         times = {(row["peer"], row["surroundings"]): row["seconds"] for row in one["rows"]}
+        mine = [times.get((peer, LAUNCHER)) for peer in (OURS, PARTS, BARE)]
         for peer, (what, *goals) in _PEERS.items():
             for where, goal in zip((LAUNCHER, INSTALLED), goals, strict=True):
-                for least, words in ((PARTS, "(bare + raw exchange + fused step)"), (BARE, "bare")):
-                    if {(least, LAUNCHER), (peer, where)} <= times.keys() and one["model"] in goal and peer != PARTS:
-                        found = _cell(ratio(times[least, LAUNCHER], times[peer, where]), "")
-                        said.append(f"{one['model']}, {words} / {what}, {where}: {found}")
-    return said
+                theirs = times.get((peer, where))
+                if theirs and one["model"] in goal and peer != PARTS:
+                    ratios = (_cell(ratio(seconds, theirs) if seconds else None, "") for seconds in mine)
+                    shown = "same environment" if where == LAUNCHER else where
+                    cells = (one["model"], f"{what}, {shown}", f"<= {goal[one['model']]:.2f}", *ratios)
+                    lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) if len(lines) > 2 else ""
 
 
 def _allreduce(kept: Kept) -> Iterator[Figure]:
