@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -34,6 +35,7 @@ FEWER = "parts,horovod,ddp-fused"
 SIZES = "--parameters lenet --parameters resnet18 --parameters transformer --parameters 1e8 --parameters 1000x10"
 ADAMS = "--peers 'torch fused,torch default'"
 LARGE = "--model resnet18 --model transformer"
+INTERRUPTED = 130  # exit code of a benchmark that was
 COMMANDS = {  # in the order of what a user asks first; (full, check), each one command or some that are kept as one
     "optimizer": (f"{SIZES} {ADAMS} --rounds 9", f"{SIZES} {ADAMS} --rounds 5"),
     "step": (  # a turn holds as many steps of each as the slowest peer makes in it, and those of LeNet are short
@@ -60,7 +62,7 @@ def measure(kind: str, arguments: str | tuple[str, ...], folder: Path) -> bool:
         started = time.monotonic()
         with tempfile.TemporaryDirectory() as place:
             made = Path(place) / f"{kind}.json"
-            code = subprocess.run([sys.executable, "-m", "hvd_adam", *words, "--out", str(made)], cwd=TREE).returncode
+            code = _ended([sys.executable, "-m", "hvd_adam", *words, "--out", str(made)])
             found = json.loads(made.read_text()) if made.is_file() else None
         if found and kept:
             kept["comparisons"] += found["comparisons"]
@@ -70,8 +72,20 @@ def measure(kind: str, arguments: str | tuple[str, ...], folder: Path) -> bool:
         through &= code == 0
         print(f"  {kind}: {time.monotonic() - started:.0f} s, exit code {code}", flush=True)
         if kept:
-            (folder / f"{kind}.json").write_text(json.dumps(kept, indent=1) + "\n")
+            file = folder / f"{kind}.json"
+            file.write_text(json.dumps(kept, indent=1) + "\n")
+            print(f"  {kind}: kept in {file}", flush=True)
+        if code == INTERRUPTED:
+            sys.exit(code)
     return through
+
+
+def _ended(command: list[str]) -> int:
+    """The exit code of a benchmark. Ctrl-C reaches it, too, and SIGTERM is passed on: it ends its jobs by itself."""
+    process = subprocess.Popen(command, cwd=TREE)
+    signal.signal(signal.SIGINT, lambda *_: None)
+    signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGINT))
+    return process.wait()
 
 
 def write_page() -> None:
