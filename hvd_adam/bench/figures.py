@@ -111,10 +111,8 @@ _PEERS: dict[str, tuple[str, dict[str, float], dict[str, float]]] = {
 
 
 def _step(kept: Kept) -> Iterator[Figure]:
-    for one in kept["comparisons"]:
-        times = {(row["peer"], row["surroundings"]): row["seconds"] for row in one["rows"]}
-        ours, model = times.get((OURS, LAUNCHER)), one["model"]
-        name = model + ("" if one.get("dtype", "float32") == "float32" else f", {one['dtype']}")
+    for name, times in _comparisons(kept):
+        ours = times.get((OURS, LAUNCHER))
         if not ours:
             continue
         for peer, (what, alike, installed) in _PEERS.items():
@@ -133,25 +131,35 @@ def _step(kept: Kept) -> Iterator[Figure]:
             yield Figure("exact mode / default mode", name, ratio(exact, ours), 1.5)
 
 
-def limits(folder: Path) -> str:
-    """Markdown: a row for each goal beside a peer, with what no averaging can beat; "" where no such step is kept.
+def _comparisons(kept: Kept) -> Iterator[tuple[str, dict[tuple[str, str], list[float]]]]:
+    """What was trained, and the seconds of a step by peer and surroundings."""
+    for one in kept["comparisons"]:
+        precision = one.get("dtype", "float32")
+        times = {(row["peer"], row["surroundings"]): row["seconds"] for row in one["rows"]}
+        yield one["model"] + ("" if precision == "float32" else f", {precision}"), times
 
-    Ours, the parts of a step, and forward and backward alone: each in our launcher's environment, to the peer's step.
+
+def limits(folder: Path) -> str:
+    """Markdown: a row for each goal beside a peer: ours, the parts of a step, and forward and backward alone.
+
+    Each in our launcher's environment, to the peer's step. "" where no step with such a goal is kept.
     """
     if not (folder / "step.json").is_file():
         return ""
     lines = ["| of | beside | goal | ours | the parts | bare |", "|---|---|---|---|---|---|"]
-    for one in _read(folder / "step.json", "step")["comparisons"]:
-        times = {(row["peer"], row["surroundings"]): row["seconds"] for row in one["rows"]}
+    goals = [
+        (f"{what}, {shown}", (peer, where), by_model)
+        for peer, (what, alike, installed) in _PEERS.items()
+        for shown, where, by_model in (("same environment", LAUNCHER, alike), ("as installed", INSTALLED, installed))
+        if peer != PARTS
+    ]
+    for name, times in _comparisons(_read(folder / "step.json", "step")):
         mine = [times.get((peer, LAUNCHER)) for peer in (OURS, PARTS, BARE)]
-        for peer, (what, *goals) in _PEERS.items():
-            for where, goal in zip((LAUNCHER, INSTALLED), goals, strict=True):
-                theirs = times.get((peer, where))
-                if theirs and one["model"] in goal and peer != PARTS:
-                    ratios = (_cell(ratio(seconds, theirs) if seconds else None, "") for seconds in mine)
-                    shown = "same environment" if where == LAUNCHER else where
-                    cells = (one["model"], f"{what}, {shown}", f"<= {goal[one['model']]:.2f}", *ratios)
-                    lines.append(f"| {' | '.join(cells)} |")
+        for beside, peer, by_model in goals:
+            theirs = times.get(peer)
+            if theirs and name in by_model:
+                ratios = (_cell(ratio(seconds, theirs) if seconds else None, "") for seconds in mine)
+                lines.append(f"| {' | '.join((name, beside, f'<= {by_model[name]:.2f}', *ratios))} |")
     return "\n".join(lines) if len(lines) > 2 else ""
 
 
