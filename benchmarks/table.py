@@ -75,8 +75,8 @@ def measure(kind: str, arguments: str | tuple[str, ...], folder: Path) -> bool:
             file = folder / f"{kind}.json"
             file.write_text(json.dumps(kept, indent=1) + "\n")
             print(f"  {kind}: kept in {file}", flush=True)
-        if code == INTERRUPTED:
-            sys.exit(code)
+        if code in (INTERRUPTED, -signal.SIGTERM):
+            sys.exit(INTERRUPTED)
     return through
 
 
@@ -85,7 +85,10 @@ def _ended(command: list[str]) -> int:
     process = subprocess.Popen(command, cwd=TREE)
     signal.signal(signal.SIGINT, lambda *_: None)
     signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGINT))
-    return process.wait()
+    code = process.wait()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    return code
 
 
 def write_page() -> None:
@@ -110,7 +113,7 @@ def _block(folder: Path, further: list[str]) -> str:
     parts += [f"* {line}" for line in further]
     blocks = [table(figures(folder)), "\n".join(parts)]
     if least := limits(folder):
-        blocks += ["What no averaging can beat: the parts of a step, and forward and backward alone.", least]
+        blocks += ["Each goal beside a peer, with the parts of a step and with forward and backward alone:", least]
     return "\n\n".join(blocks)
 
 
