@@ -37,6 +37,7 @@ run_of() {
         esac
         shift
     done
+    while [ "${named%/}" != "$named" ] && [ "$named" != / ]; do named=${named%/}; done # files lie beside it
     config=${config##*/}
     printf '%s' "${named:-runs/${config%.*}/job-${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}}"
 }

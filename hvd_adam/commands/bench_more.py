@@ -89,15 +89,18 @@ def memory(models: tuple[str, ...], ranks: int, rounds: int, out: Path, as_json:
         workload(model)
     tell(*warn(ranks))
     done: list[held.Held] = []
+    left_out: dict[str, str] = {}
     with keeping(out):
         for model in chosen:
-            why = held.fits(model, ranks)
-            if why:
+            if why := held.fits(model, ranks):
+                left_out[model] = why
                 tell(f"{model}: left out, {why}")
-                continue
-            done.append(held.measure(model, ranks, rounds, tell))
-            save(out, "bench memory", {**where, "ranks": ranks, "held": [one.to_plain() for one in done]})
-    finish(out, as_json, plot, held.table(done), f"n = {rounds} jobs of {ranks} ranks each.")
+            else:
+                done.append(held.measure(model, ranks, rounds, tell))
+            kept = [one.to_plain() for one in done]
+            save(out, "bench memory", {**where, "ranks": ranks, "held": kept, "left_out": left_out})
+    said = [f"{model}: left out, {why}" for model, why in left_out.items()]
+    finish(out, as_json, plot, held.table(done), *said, f"n = {rounds} jobs of {ranks} ranks each.")
 
 
 @click.command()

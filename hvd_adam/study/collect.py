@@ -7,7 +7,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ class Record:
         evaluations: (step, measures), steps increasing.
         losses: (step, samples, training loss of the batch), at most `SHOWN` of them.
         noise: (measurements, 2): mean over workers of ||g_w||^2, and ||g||^2, in order.
-        step_seconds: seconds a step by phase, the mean over the run; of rank 0.
+        step_seconds: seconds a step by phase, the mean over the run; of rank 0. None of a run `elsewhere`.
         facts: the first line of the trace: engine, ranks, hosts, versions.
     """
 
@@ -54,6 +54,11 @@ class Record:
     steps: int = 0
     step_seconds: Mapping[str, float] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether it was begun on another number of ranks than the study now has: the same steps, but other seconds."""
+        return int(self.facts.get("ranks", self.cell.ranks)) != self.cell.ranks
 
     def passage(self, target: Target) -> Passage | None:
         """Its first passage; None where the run says nothing of it."""
@@ -142,7 +147,7 @@ def read_run(path: Path, run: Run, cell: Cell, target: Target, failure: Mapping[
         run, cell, _outcome(result, target, lines.evaluations), "", tuple(lines.evaluations), tuple(lines.losses),
         np.array(lines.noise, float).reshape(-1, 2), steps, seconds, lines.facts,
     )  # fmt: skip
-    return record
+    return replace(record, step_seconds={}) if record.elsewhere else record
 
 
 def _outcome(result: Mapping[str, Any], target: Target, evaluations: Sequence[tuple[int, Mapping[str, float]]]) -> str:
@@ -220,7 +225,7 @@ class _Lines:
             if found != planned:
                 raise ValueError(f"the {what} belongs to another run ({found}, and not {planned})")
         ended = int(result["step"])
-        if self.last_step > ended:
+        if self.last_step > ended and result.get("status") != "stopped":  # which goes on
             raise ValueError(f"the trace goes to step {self.last_step}, the result to {ended}: edited?")
         there = result.get("reached", {}).get(str(target))
         here = target.first_passage(self.evaluations)

@@ -14,11 +14,19 @@ from scipy.special import bdtr
 from hvd_adam.errors import ConfigError
 from hvd_adam.study.contrast import Model
 from hvd_adam.study.estimate import Estimate
+from hvd_adam.study.figures import listed
 from hvd_adam.study.linearity import Test, lack_of_fit
 from hvd_adam.study.passage import Passage, group
 from hvd_adam.study.sample import Sample, Study
 
-Outcome = Literal["fewer steps", "more steps", "differs by cell", "no difference shown", "not enough evidence"]
+Outcome = Literal[
+    "fewer steps",
+    "more steps",
+    "more steps in some cells",
+    "differs by cell",
+    "no difference shown",
+    "not enough evidence",
+]
 
 
 @dataclass(frozen=True)
@@ -32,7 +40,10 @@ class Comparison:
         reach: exact test that as many pairs reach under A alone as under B alone.
         pairs: pairs of runs with one seed, in which neither diverged.
         alone: cells of one study only.
-        split: whether, by intervals for all cells at once, B needs fewer steps in one cell and more in another.
+        worse: cells in which B needs more steps, by intervals for all cells at once: those without a ratio, which B
+            does not reach in time, and those with one where the ratios are told apart at 1 %.
+        better: the same of fewer steps.
+        lost: cells that A reaches in some run, and B in none.
     """
 
     cells: dict[str, Estimate]
@@ -41,22 +52,34 @@ class Comparison:
     reach: Test
     pairs: int
     alone: tuple[str, ...]
-    split: bool
+    worse: tuple[str, ...]
+    better: tuple[str, ...]
+    lost: tuple[str, ...]
 
     @property
     def outcome(self) -> Outcome:
-        """The one verdict.
-
-        "differs by cell" where cells go either way and the ratios are told apart at 1 %; "not enough evidence" where
-        the overall interval is open.
-        """
+        """The one verdict; "not enough evidence" where the overall interval is open, and no cell decides."""
+        if self.worse and self.better:
+            return "differs by cell"
+        decided = not self.overall.open and not self.overall.covers(1.0)
+        if decided and self.overall.estimate > 1:
+            return "more steps"
+        if self.worse:
+            return "more steps in some cells"
         if self.overall.open:
             return "not enough evidence"
-        if self.split and self.alike.rejects(0.01):
-            return "differs by cell"
-        if self.overall.covers(1.0):
-            return "no difference shown"
-        return "fewer steps" if self.overall.estimate < 1 else "more steps"
+        return "fewer steps" if decided else "no difference shown"
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether B needs more steps, in all or some cells, or reaches the target less often."""
+        more: tuple[Outcome, ...] = ("more steps", "more steps in some cells", "differs by cell")
+        return self.outcome in more or (self.reach.rejects() and self.reach.statistic > 0)
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether B may be worse for all that is known."""
+        return not self.is_worse and (self.outcome == "not enough evidence" or bool(self.lost))
 
     def __str__(self) -> str:
         o = self.overall
@@ -66,12 +89,16 @@ class Comparison:
         said = {
             "fewer steps": "B needs fewer steps: " + figures,
             "more steps": "B needs more steps: " + figures,
+            "more steps in some cells": f"B needs more steps in {listed(list(self.worse))}; overall "
+            + ("no cell has a ratio" if self.overall.open else figures),
             "differs by cell": "B needs more steps in some cells and fewer in others; overall " + figures,
             "no difference shown": "no difference shown: " + figures,
             "not enough evidence": f"not enough evidence: {self.pairs} pairs of runs share a seed and tell a ratio",
         }[self.outcome]
         if self.reach.rejects():
             said += f"; and they do not reach the target equally often (p = {self.reach.p:.2g})"
+        if self.lost:
+            said += f"; in {listed(list(self.lost))} A reaches the target and B never does"
         return said
 
 
@@ -112,8 +139,17 @@ def compare(a: Study, b: Study, level: float = 0.95) -> Comparison:
     alike = lack_of_fit(data, np.ones((k, 1)), None, 1, "one ratio for all cells against one for each")[0]
     alone = tuple(sorted(set(ours).symmetric_difference(theirs)))
     sure = model.intervals(np.eye(k), 1 - (1 - level) / k)
-    split = bool((sure.high < 0).any() and (sure.low > 0).any())
-    return Comparison(cells, overall, alike, _reaches(both), n, alone, split)
+    decides = ~known | alike.rejects(0.01)
+    worse, better = (
+        tuple(name for name, is_so in zip(both, far & decides, strict=True) if is_so)
+        for far in (sure.low[0] > 0, sure.high[0] < 0)
+    )
+    lost = tuple(
+        name
+        for name, pairs in both.items()
+        if any(one.reached for one, _ in pairs) and not any(other.reached for _, other in pairs)
+    )
+    return Comparison(cells, overall, alike, _reaches(both), n, alone, worse, better, lost)
 
 
 def _pairs(a: list[Passage], b: list[Passage]) -> list[tuple[Passage, Passage]]:

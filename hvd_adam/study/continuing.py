@@ -19,8 +19,8 @@ def refuse_other(study: StudyConfig, made: Plan, folder: Folder) -> None:
     """Refuses a study that differs from what lies in its folder. More cells and more seeds are welcome.
 
     Raises:
-        ConfigError: another study lies there; a cell's config has changed since its runs were made; runs that
-            lie there are no longer part of the study.
+        ConfigError: another study lies there; a cell's config or the budget of seconds has changed since runs were
+            made; runs that lie there are no longer part of the study.
     """
     if not folder.holds_study():
         return
@@ -38,6 +38,13 @@ def refuse_other(study: StudyConfig, made: Plan, folder: Folder) -> None:
             f"{len(changed)} runs in {folder.path} were made with another config: {cells}",
             f"results of two configs cannot be told apart afterwards; in {changed[0][0].place} {changed[0][1]}",
             "give the changed study another name or --folder, or remove the folders of these cells",
+        )
+    was, now = (one.budget.seconds if one.budget else None for one in (there, study))
+    if was != now and any(folder.result(run) for run in made.runs):
+        raise ConfigError(
+            f"budget.seconds was {was} for runs in {folder.path}, and is {now}",
+            "a run that has ended is not made again, and its cell would have runs of two budgets",
+            "put it back, give the changed study another name or --folder, or remove the folders of its runs",
         )
     known = {run.place for run in made.runs}
     before = plan(there, folder.read("picks.json"))

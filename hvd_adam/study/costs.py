@@ -165,13 +165,13 @@ def timed(made: Plan, executor: Executor) -> Known:
 
 
 def _unit_costs(folder: Folder, run: Run, seconds: float | None) -> UnitCosts | None:
-    """Of a finished run, by its own clocks; None where it has none.
+    """Of a finished run, by its own clocks; None where it has none, or was made on another number of ranks.
 
     Args:
         seconds: that all of it took; None where that is not known.
     """
     result = folder.result(run)
-    if not result or not result.get("step") or not result.get("seconds"):
+    if not result or not result.get("step") or not result.get("seconds") or result.get("ranks", run.ranks) != run.ranks:
         return None
     evaluations = []
     # a trace that is not there, or is damaged, is the report's business

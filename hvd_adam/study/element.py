@@ -134,7 +134,7 @@ def make(folder: Folder, element: Element, engine: str, stop: Any) -> bool:
         if ends.stopped:
             break
     world.close()
-    if world.rank == 0:
+    if world.rank == 0 and not ends.stopped:  # else the job is to be queued again, and its last start says so
         ends.say(len(element.runs), folder)
     return not ends.stopped
 
@@ -160,14 +160,12 @@ def _make(place: str, runs: Runs | None, world: Any, stop: Any, ends: Ends) -> N
             return
         except HvdAdamError as error:  # all ranks raise alike, so all of them come here
             if runs is not None:
-                last = error.exit_code >= GIVE_UP or attempt >= runs.tries
-                _failed(runs, place, attempt, error, last, ends)
+                _raised(runs, place, attempt, began, error, ends)
             continue
         if runs is not None and result is not None:
             ends.stopped = result.stopped
             if not result.stopped:
-                seconds = round(time.monotonic() - began, 3)
-                runs.note(place, kind="finished", attempt=attempt, seconds=seconds, start=runs.start)
+                _finished(runs, place, attempt, began)
         ends.stopped = from_root(world, lambda: ends.stopped)
         return
 
@@ -192,6 +190,19 @@ def _order(place: str, runs: Runs | None, attempt: int, before: int, ends: Ends)
         return None
     runs.at(run)
     return dict(run.config), str(runs.folder.of(run))
+
+
+def _raised(runs: Runs, place: str, attempt: int, began: float, error: HvdAdamError, ends: Ends) -> None:
+    """One that has diverged has a result, which another attempt would not change."""
+    if runs.folder.is_finished(runs.planned[place]):
+        _finished(runs, place, attempt, began)
+    else:
+        _failed(runs, place, attempt, error, error.exit_code >= GIVE_UP or attempt >= runs.tries, ends)
+
+
+def _finished(runs: Runs, place: str, attempt: int, began: float) -> None:
+    seconds = round(time.monotonic() - began, 3)
+    runs.note(place, kind="finished", attempt=attempt, seconds=seconds, start=runs.start)
 
 
 def _failed(runs: Runs, place: str, attempt: int, error: HvdAdamError, last: bool, ends: Ends) -> None:

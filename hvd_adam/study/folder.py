@@ -81,8 +81,11 @@ class Folder:
 
     def result(self, run: Run) -> dict[str, Any] | None:
         """result.json of a run that has ended; None where there is none, or it cannot be read."""
+        return self._result(run.place)
+
+    def _result(self, place: str) -> dict[str, Any] | None:
         try:
-            facts = json.loads((self.of(run) / "result.json").read_text())
+            facts = json.loads((self.path / place / "result.json").read_text())
         except (OSError, ValueError):
             return None
         return facts if isinstance(facts, dict) else None
@@ -103,14 +106,17 @@ class Folder:
 
     def is_finished(self, run: Run) -> bool:
         """It has a result that another attempt would not change: it is done, or it has diverged."""
-        facts = self.result(run)
+        return self._is_finished(run.place)
+
+    def _is_finished(self, place: str) -> bool:
+        facts = self._result(place)
         return facts is not None and (facts.get("status") == "done" or facts.get("ended_by") == "diverged")
 
     def note(self, name: str = "events.jsonl", **event: Any) -> None:
         """Adds a line to events.jsonl, or to another file of that kind: each has one writer at a time."""
         line = json.dumps({"time": round(time.time(), 3), **event}) + "\n"
-        with self._writing(), (self.path / name).open("a", encoding="utf-8") as file:
-            file.write(line)
+        with self._writing(), (self.path / name).open("ab+") as file:
+            file.write(("" if _ends_whole(file) else "\n").encode() + line.encode())
 
     def events(self) -> list[dict[str, Any]]:
         """All whole lines of events.jsonl, and of those that jobs on a cluster have written, by time."""
@@ -118,13 +124,19 @@ class Folder:
         for path in (self.path / "events.jsonl", *sorted(self.path.glob("submissions/*/*/*/events.jsonl"))):
             with suppress(OSError):
                 text = path.read_text(encoding="utf-8")
-                found += [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+                for line in text[: text.rfind("\n") + 1].splitlines():
+                    with suppress(ValueError):  # the stump of a line that a full disk did not take
+                        found.append(json.loads(line))
         return sorted(found, key=lambda event: event.get("time", 0.0))
 
     def failures(self) -> dict[str, dict[str, Any]]:
-        """The last failure of each run, by place, that no later success has mended."""
+        """The last failure of each run, by place, that no later success has mended.
+
+        What a run has come to says its result: whoever made it may have been killed before saying so.
+        """
         last = {event["run"]: event for event in self.events() if event.get("kind") in ("failed", "finished")}
-        return {place: event for place, event in last.items() if event["kind"] == "failed"}
+        failed = {place: event for place, event in last.items() if event["kind"] == "failed"}
+        return {place: event for place, event in failed.items() if not self._is_finished(place)}
 
     def read(self, name: str) -> Any:
         """A JSON file of the folder; {} where there is none."""
@@ -220,3 +232,11 @@ def _lives(holder: dict[str, Any]) -> bool:
     except (OSError, KeyError, ValueError):
         return True
     return True
+
+
+def _ends_whole(file: IO[bytes]) -> bool:
+    """Whether nothing was cut short at its end."""
+    if file.seek(0, os.SEEK_END) == 0:
+        return True
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) == b"\n"

@@ -319,6 +319,13 @@ def _runs(made: Analysis) -> Iterator[Sentence]:
             f"{listed(list(made.strangers), 3)}.".replace("directorys", "directories"),
             WARNING,
         )
+    elsewhere = [record for record in made.records if record.elsewhere]
+    if elsewhere:
+        yield Sentence(
+            f"{plural(len(elsewhere), 'run')} were begun on another number of ranks than the study now says: their "
+            "steps count, their seconds do not.",
+            WARNING,
+        )
     for warning in made.plan.warnings:
         if not warning.startswith("one seed"):
             yield Sentence(f"{warning}.", WARNING)

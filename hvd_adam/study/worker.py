@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 MARK = "\x1ehvd-adam "
+_LONGEST = 600  # characters of a reason: mpirun hands on pieces of 4,096 bytes, and would mix longer lines of two ranks
 
 
 def main() -> None:
@@ -80,7 +81,7 @@ def _outcome(order: dict[str, Any], alone: Any) -> dict[str, Any]:
         return _obey(order, alone)
     except Exception as error:
         text = traceback.format_exc()
-        sys.stderr.write(text)
+        sys.stderr.write(text)  # whole: an answer is short
         return {"failed": f"{type(error).__name__}: {error}\n{text}", "code": 1}
 
 
@@ -115,8 +116,17 @@ def _obey(order: dict[str, Any], world: Any) -> dict[str, Any]:
 
 
 def _answer(content: dict[str, Any]) -> None:
-    sys.stdout.write(f"{MARK}{json.dumps(content)}\n")
+    if "failed" in content:
+        content = {**content, "failed": _short(content["failed"])}
+    line = f"{MARK}{json.dumps(content, ensure_ascii=False)}\n"
     sys.stdout.flush()
+    sys.stdout.buffer.write(line.encode(errors="replace"))
+    sys.stdout.buffer.flush()
+
+
+def _short(reason: str) -> str:
+    """Its beginning, which says what is wrong, and its end, which says where."""
+    return reason if len(reason) <= _LONGEST else f"{reason[: _LONGEST // 3]}\n[...]\n{reason[-2 * _LONGEST // 3 :]}"
 
 
 if __name__ == "__main__":

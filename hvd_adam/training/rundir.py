@@ -43,7 +43,7 @@ def _find(config: RunConfig, asked: str | None, resume: bool) -> Path:
     try:
         path = Path(asked) if asked is not None else _own(config, resume)
         path.mkdir(parents=True, exist_ok=True)
-        if any(path.iterdir()):
+        if not all(_is_cut_short(one) for one in path.iterdir()):
             _check_can_go_on(path, config, resume)
         write_whole(path / "config.yaml", config.to_yaml())
         return path
@@ -53,6 +53,11 @@ def _find(config: RunConfig, asked: str | None, resume: bool) -> Path:
             f"it cannot be written: {error.strerror or error}",
             "name a folder that you may write with --run",
         ) from error
+
+
+def _is_cut_short(file: Path) -> bool:
+    """A config that was being written when a start was killed: nothing has come of that run."""
+    return file.match(".config.yaml.*.new")
 
 
 def _own(config: RunConfig, resume: bool) -> Path:

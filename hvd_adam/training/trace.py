@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ class Trace:
         self._path = path
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666) if path else None
         self._left = b""  # what the disk has not taken yet
+        self._writing = threading.Lock()  # a checkpoint's thread asks what is left
         self._complained = False
         if self._file is not None and os.fstat(self._file).st_size == 0:
             self.write("start", schema=SCHEMA, **facts)
@@ -57,8 +59,10 @@ class Trace:
                 "what is written there goes nowhere any more, and what there was is gone",
                 "start the run again; to stop one, end its job",
             )
-        self._left += (json.dumps({"kind": kind, **plain(values)}, allow_nan=False) + "\n").encode()
-        why = self._flush()
+        line = (json.dumps({"kind": kind, **plain(values)}, allow_nan=False) + "\n").encode()
+        with self._writing:
+            self._left += line
+            why = self._flush()
         if why and not self._complained:
             self._complained = True
             sys.stderr.write(f"hvd-adam: {self._refusal(why)}\n  Training goes on, and keeps the lines in memory.\n")
@@ -77,7 +81,9 @@ class Trace:
                 os.fsync(self._file)
             except OSError as error:
                 raise self._refusal(error.strerror or str(error)) from error
-        if self._left:
+        with self._writing:
+            left = len(self._left)
+        if left:
             raise self._refusal("lines of it are still in memory")
 
     def close(self) -> None:

@@ -136,6 +136,17 @@ def test_a_failure_that_the_program_speaks_of_is_not_tried_again(site: Site) -> 
     assert site.run("c.yaml").returncode == 0  # the next job on this run does not find an old one's
 
 
+@pytest.mark.parametrize("named", [("--run", "runs/mine/"), ("--run=runs/mine//",)])
+def test_a_slash_at_the_end_of_a_runs_name_is_no_part_of_it(site: Site, named: tuple[str, ...]) -> None:
+    """What the program says, and how often it was tried, lies beside the run, which there may not yet be."""
+    site.launcher('echo 1 >"$HVD_ADAM_VERDICT"; exit 143')
+    assert site.run("c.yaml", *named).returncode == 1
+    assert site.restarts() == 0
+    site.launcher("exit 137")
+    assert [site.run("c.yaml", *named).returncode for _ in range(4)] == [75, 75, 75, 137]
+    assert (site.tree / "runs/mine.tries").is_file()
+
+
 def test_a_run_that_stopped_at_a_checkpoint_is_queued_again_until_the_cap(site: Site) -> None:
     site.launcher("exit 75")
     assert site.run("c.yaml", SLURM_RESTART_COUNT="1", HVD_ADAM_RESTARTS="2").returncode == 75

@@ -342,6 +342,20 @@ def test_parameters_that_memory_does_not_hold_are_left_out_and_the_others_timed(
     assert [one["parameters"] for one in json.loads((tmp_path / "o.json").read_text())["timings"]] == ["100"]
 
 
+def test_models_that_memory_does_not_hold_are_left_out_and_no_older_figures_are_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hvd_adam.bench.memory.free_memory", lambda: 1 << 20)
+    out, plot = tmp_path / "m.json", tmp_path / "m.png"
+    out.write_text('{"held": ["those of another day"]}')
+    command = ["bench", "memory", "--model", "1e8", "--out", str(out), "--json", "--plot", str(plot)]
+    done = CliRunner().invoke(cli, command)
+    assert done.exit_code == 0, done.output
+    kept = json.loads(done.stdout)
+    assert kept["held"] == [] and kept["left_out"]["1e8"].startswith("it needs ")
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
 def test_a_program_gets_the_json_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(optimizer, "Crews", NoJobs)
     out, plot = tmp_path / "o.json", tmp_path / "o.png"

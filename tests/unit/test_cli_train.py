@@ -72,6 +72,14 @@ def test_each_call_gets_a_folder_of_its_own_and_resume_takes_the_newest(
     assert len(list(Path("runs/tiny").iterdir())) == 2
 
 
+def test_a_start_that_was_killed_while_it_wrote_its_config_leaves_the_folder_to_the_next(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("r").mkdir()
+    Path("r/.config.yaml.4711.new").write_text("task: di")
+    assert call(monkeypatch, "train", config, "--run", "r") == 0
+
+
 def test_a_longer_budget_goes_on_from_the_checkpoint(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert call(monkeypatch, "train", config, "--run", "r") == 0
     assert call(monkeypatch, "train", config, "steps=9", "--run", "r", "--resume") == 0

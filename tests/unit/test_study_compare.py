@@ -71,6 +71,43 @@ def test_censored_pairs_bound_the_ratio_and_diverged_ones_are_counted_apart():
     assert "do not reach the target equally often" in str(found)
 
 
+def never(cell, runs, diverged=False):
+    """The same runs, but those of a cell do not reach."""
+    return [
+        Passage(r.cell, r.batch, r.workers, r.seed, 2e5, inf, diverged=diverged) if r.cell == cell else r for r in runs
+    ]
+
+
+def test_a_cell_that_b_never_reaches_is_worse_though_the_others_are_as_they_were():
+    found = compare(study(), never("s128", study(seed=1)))
+    assert found.overall.covers(1.0) and found.worse == found.lost == ("s128",) and found.is_worse
+    assert found.outcome == "more steps in some cells"
+    assert str(found).startswith("B needs more steps in s128; overall ratio 1.0")
+    assert "in s128 A reaches the target and B never does" in str(found)
+    back = compare(never("s128", study(seed=1)), study())
+    assert back.better == ("s128",) and not back.lost and not back.is_worse and not back.is_unknown
+
+
+def test_a_cell_in_which_b_always_diverges_is_unknown_where_seeds_are_few_and_worse_where_they_are_many():
+    few = compare(study(), never("s128", study(seed=1), diverged=True))
+    assert few.outcome == "no difference shown" and few.lost == ("s128",) and few.reach.p == 0.0625
+    assert few.is_unknown and not few.is_worse
+    many = compare(study(), never("s64", never("s128", study(seed=1), diverged=True), diverged=True))
+    assert many.reach.rejects() and many.is_worse and not many.is_unknown
+    back = compare(never("s64", never("s128", study(seed=1), diverged=True), diverged=True), study())
+    assert back.reach.rejects() and not back.is_worse
+
+
+def test_a_cell_that_neither_reaches_decides_nothing():
+    found = compare(never("s128", study()), never("s128", study(seed=1)))
+    assert not (found.worse or found.better or found.lost or found.is_worse or found.is_unknown)
+
+
+def test_one_cell_with_another_ratio_than_the_rest_is_named():
+    found = compare(study(), study(np.array([1.0, 1.0, 1.0, 1.3]), own=0.01, seed=1))
+    assert found.alike.rejects(0.01) and found.worse == ("s128",) and found.is_worse
+
+
 @pytest.mark.parametrize(
     ("a", "b", "text"),
     [

@@ -52,10 +52,13 @@ class Allocation:
         end = todo.pop(0) if todo else "done"
         if isinstance(end, BaseException):
             raise end
-        if end == "done":
+        if end in ("done", "diverged"):
             Path(run).mkdir(parents=True, exist_ok=True)
-            facts = {"status": "done", "ended_by": "target", "step": 50, "identity": config.identity()}
+            status, ended_by = ("done", "target") if end == "done" else ("failed", "diverged")
+            facts = {"status": status, "ended_by": ended_by, "step": 50, "identity": config.identity()}
             (Path(run) / "result.json").write_text(json.dumps(facts))
+        if end == "diverged":
+            raise RunError("3 steps in a row had a gradient that is not finite", "the run has diverged", "lower the lr")
         return SimpleNamespace(stopped=end == "stopped", seconds={"data": 1.0})
 
     @property
@@ -98,6 +101,20 @@ def test_asked_to_stop_it_leaves_the_rest_to_the_next_start(made: Allocation) ->
     assert made.start()
     assert made.made == [A, B, B, C, D]
     assert made.kinds(B) == ["finished"]
+
+
+def test_a_run_that_diverges_has_a_result_and_has_not_failed(made: Allocation) -> None:
+    made.script = {B: ["diverged"]}
+    assert made.start()
+    assert made.made == [A, B, C, D] and made.kinds(B) == ["finished"] and made.folder.failures() == {}
+
+
+def test_asked_to_stop_the_job_is_queued_again_though_a_run_has_failed_before(made: Allocation) -> None:
+    made.script = {A: [broke(), broke(), broke(), broke()], B: ["stopped"]}
+    assert not made.start()
+    with pytest.raises(RunError, match="1 of 4 runs have failed"):
+        made.start()
+    assert made.made == [A, A, B, A, A, B, C, D]
 
 
 def test_a_run_that_fails_is_tried_as_often_as_the_study_says_and_the_others_are_made(made: Allocation) -> None:

@@ -133,6 +133,8 @@ def test_a_cell_whose_runs_all_failed_is_named_with_the_reason(tmp_path: Path, c
         {"kind": "failed", "run": f"workers-4/seed-{k}", "reason": "out of memory", "attempt": 2} for k in range(5)
     ]
     (folder / "events.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for line in lines:
+        (folder / line["run"] / "result.json").unlink()
     code, said, _ = call("study", "report", folder)
     assert code == 0 and "5 failed" in said and "No figure for workers-4" in said
     assert "out of memory" in (folder / "report.html").read_text()
@@ -161,6 +163,27 @@ def test_a_trace_that_cannot_be_trusted_is_left_out_and_said_why(change, reason:
     assert code == 0 and "1 cannot be read" in said
     (bad,) = [run for run in plain(folder)["runs"] if run["outcome"] == "unreadable"]
     assert bad["run"] == "workers-4/seed-1" and reason in bad["reason"]
+
+
+def test_a_run_that_stopped_and_goes_on_is_missing_until_it_ends_and_no_fault(tmp_path: Path, call) -> None:
+    folder = make(tmp_path / "s", study_of(seeds=3, budget={"steps": 400}), lambda cell, seed: math.inf)
+    stopped = {"status": "stopped", "ended_by": "signal", "step": 100}
+    rewrite(folder / "workers-4/seed-1/result.json", lambda t: json.dumps({**json.loads(t), **stopped}))
+    code, said, _ = call("study", "report", folder, "--format", "json")
+    assert code == 0 and "1 have no result yet" in said
+    assert [r["outcome"] for r in plain(folder)["runs"]].count("missing") == 1
+
+
+def test_seconds_of_runs_on_other_ranks_than_the_study_now_says_do_not_count(tmp_path: Path, call) -> None:
+    folder = make(tmp_path / "s", study_of(seeds=3, ranks=2))
+    assert call("study", "report", folder, "--format", "json")[0] == 0
+    assert any(cell["step_seconds"] for one in plain(folder)["series"] for cell in one["cells"])
+    rewrite(folder / "study.yaml", lambda text: text.replace("ranks: 2", "ranks: 1"))
+    code, said, _ = call("study", "report", folder, "--format", "json")
+    assert code == 0 and "runs were begun on another number of ranks than the study now says" in said
+    cells = [cell for one in plain(folder)["series"] for cell in one["cells"]]
+    assert [bool(cell["step_seconds"]) for cell in cells] == [cell["workers"] == 1 for cell in cells]
+    assert {run["outcome"] for run in plain(folder)["runs"]} == {"reached"}
 
 
 def test_a_trace_cut_after_the_target_was_met_still_counts(tmp_path: Path, call) -> None:

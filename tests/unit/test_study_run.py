@@ -15,7 +15,7 @@ import pytest
 from hvd_adam.cli import main
 from hvd_adam.config import from_plain as run_from_plain
 from hvd_adam.errors import ConfigError, RunError
-from hvd_adam.study import costs
+from hvd_adam.study import costs, worker
 from hvd_adam.study.config import StudyConfig, from_plain
 from hvd_adam.study.costs import Known, UnitCosts
 from hvd_adam.study.execute import Ended, run_study
@@ -58,6 +58,7 @@ def write(path: Path, run: Run, ended_by: str, step: int) -> None:
     (path / "config.yaml").write_text(config.to_yaml())
     status = "failed" if ended_by == "diverged" else "done"
     result = {"status": status, "ended_by": ended_by, "step": step, "identity": config.identity(), "schema": 1}
+    result["ranks"] = run.ranks
     (path / "result.json").write_text(json.dumps({**result, "seconds": {"forward": 0.5 * step}}))
     start = {"kind": "start", "schema": 1, "identity": config.identity()}
     evaluation = {"kind": "eval", "step": step, "loss": 0.4 if ended_by == "target" else 2.0}
@@ -179,6 +180,18 @@ def test_a_changed_study_is_refused_and_the_cells_are_named(folder: Folder) -> N
         go(from_plain({**SMALL, "name": "large"}), folder, Scripted())
 
 
+def test_another_budget_of_seconds_is_refused_once_there_is_a_result(folder: Folder) -> None:
+    minute, hour = (from_plain({**SMALL, "budget": {"seconds": seconds}}) for seconds in (60, 3600))
+    folder.make()
+    folder.keep(hour)
+    go(minute, folder, Scripted())
+    with pytest.raises(ConfigError, match=r"budget\.seconds was 60(.0)? for runs in .* and is 3600"):
+        go(hour, folder, Scripted())
+    again = Scripted()
+    go(minute, folder, again)
+    assert again.made == []
+
+
 def test_results_are_not_dropped_by_a_change_after_the_fact(folder: Folder) -> None:
     go(from_plain({**SMALL, "grid": {"workers": [1, 2, 4]}}), folder, Scripted())
     for change in ({"seeds": 1}, {"grid": {"workers": [1, 2]}}):
@@ -248,6 +261,8 @@ def test_evaluations_and_what_else_a_run_takes_are_counted(folder: Folder) -> No
 def test_seconds_a_step_are_those_of_the_runs_that_were_made(folder: Folder) -> None:
     made = go(from_plain(SMALL), folder, Scripted())
     assert costs.recorded(made, folder) == Known({"workers-1": UnitCosts(0.5), "workers-2": UnitCosts(0.5)})
+    on_two = plan(from_plain({**SMALL, "ranks": 2}))  # but 1 worker, which can be on one alone
+    assert costs.recorded(on_two, folder) == Known({"workers-1": UnitCosts(0.5)})
 
 
 def test_the_rest_of_a_run_and_the_start_of_an_allocation_are_those_that_jobs_have_noted(folder: Folder) -> None:
@@ -324,6 +339,37 @@ def test_a_full_disk_ends_the_study_with_a_message_and_the_next_call_goes_on(fol
     rest = Scripted()
     go(study, folder, rest)
     assert rest.made == ["workers-2/seed-0", "workers-2/seed-1"]
+
+
+def test_a_result_counts_though_whoever_made_it_was_killed_before_saying_so(folder: Folder) -> None:
+    go(from_plain(SMALL), folder, Scripted())
+    folder.note(kind="failed", run="workers-1/seed-0", reason="it broke", code=1)
+    assert folder.failures() == {}
+    (folder.path / "workers-1/seed-0/result.json").unlink()
+    assert list(folder.failures()) == ["workers-1/seed-0"]
+
+
+def test_a_line_of_events_that_a_full_disk_cut_short_costs_that_line_alone(folder: Folder) -> None:
+    folder.make()
+    folder.note(kind="finished", run="a")
+    with (folder.path / "events.jsonl").open("a") as file:
+        file.write('{"time": 12.5, "kind": "fini')
+    assert [event["run"] for event in folder.events()] == ["a"]
+    folder.note(kind="failed", run="b")
+    folder.note(kind="finished", run="c")
+    assert [event["run"] for event in folder.events()] == ["a", "b", "c"]
+
+
+def test_a_workers_answer_is_a_line_that_mpirun_hands_on_whole(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    for filling in ("x", "\u00e4", "\U0001f9ed", "\n", "\x01", "\udc80"):  # up to 6 bytes each; the last is no text
+        worker._answer({"ends": 7, "failed": f"ValueError: a fault{filling * 5000}in line 3", "code": 1})
+        said = capsysbinary.readouterr().out
+        assert len(said) < 4096 and said.count(b"\n") == 1 and said.endswith(b"\n")
+        answer = json.loads(said.decode().partition(worker.MARK)[2])
+        assert answer["failed"].startswith("ValueError: a fault") and answer["failed"].endswith("in line 3")
+        assert answer["ends"] == 7 and answer["code"] == 1
+    worker._answer({"ends": 7, "failed": "in short", "code": 1})
+    assert json.loads(capsysbinary.readouterr().out.partition(worker.MARK.encode())[2])["failed"] == "in short"
 
 
 def test_a_folder_without_a_study_has_no_status(

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -78,6 +82,29 @@ def test_without_a_checkpoint_the_trace_starts_afresh(tmp_path: Path) -> None:
     assert cut_back(tmp_path / "t", 0) == 0
     assert read(tmp_path / "t") == []
     assert cut_back(tmp_path / "none", 0) == 0
+
+
+def test_a_line_that_is_being_written_is_none_that_the_disk_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint's thread makes sure of the trace while training writes the next line."""
+    trace, writes, began, go_on = Trace(tmp_path / "t"), os.write, threading.Event(), threading.Event()
+
+    def slow(file: int, text: bytes) -> int:
+        began.set()
+        assert go_on.wait(10)
+        return writes(file, text)
+
+    monkeypatch.setattr("os.write", slow)
+    with ThreadPoolExecutor() as pool:
+        writing = pool.submit(trace.write, "step", step=1)
+        assert began.wait(10)
+        made_sure = pool.submit(trace.sync)
+        time.sleep(0.2)
+        go_on.set()
+        writing.result(10)
+        made_sure.result(10)
+    assert [line["kind"] for line in read(tmp_path / "t")] == ["start", "step"]
 
 
 def test_a_trace_that_is_not_written_costs_nothing() -> None:
