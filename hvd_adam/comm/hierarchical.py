@@ -32,6 +32,8 @@ class HierarchicalSums(SharedSums):
         in_order: whether adding on each machine, and then over machines, makes the tree over all ranks.
     """
 
+    takes_changes = False
+
     def __init__(
         self,
         gather: Callable[[Any], list[Any]],

@@ -53,6 +53,9 @@ class HorovodWorld(MpiWorld):
     def adds_in_order(self, tensor: torch.Tensor) -> bool:
         return (self.size == 1 or self._by_mpi(tensor)) and super().adds_in_order(tensor)
 
+    def takes_changes(self, tensor: torch.Tensor) -> bool:
+        return self._by_mpi(tensor) and super().takes_changes(tensor)
+
     def alltoall(self, tensor: torch.Tensor, send: Sequence[int], receive: Sequence[int], name: str) -> torch.Tensor:
         if self._by_mpi(tensor):
             return super().alltoall(tensor, send, receive, name)
@@ -70,8 +73,8 @@ class HorovodWorld(MpiWorld):
         else:
             hvd.broadcast_(tensor, root_rank=root, name="broadcast")
 
-    def close(self) -> None:
-        super().close()
+    def _end(self) -> None:
+        super()._end()
         hvd.shutdown()
 
     def _by_mpi(self, tensor: torch.Tensor) -> bool:

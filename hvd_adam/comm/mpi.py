@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from functools import partial
 from typing import Any, Sequence
 
@@ -136,6 +137,11 @@ class MpiWorld:
             return self._shared.in_order
         return self.size == 1 or (self._direct is not None and travels(tensor))
 
+    def takes_changes(self, tensor: torch.Tensor) -> bool:
+        if self._shared and self._shared.holds(tensor):
+            return self._shared.takes_changes
+        return self.size == 1
+
     def progress(self) -> None:
         for sums in (self._shared, self._direct):
             if sums:
@@ -180,6 +186,10 @@ class MpiWorld:
         self._comm.Abort(code)
 
     def close(self) -> None:
+        if sys.exc_info()[0] is None:  # else the others may wait elsewhere for this rank, which is to end them
+            self._end()
+
+    def _end(self) -> None:
         self.barrier()
         self._farewell.stop()
 

@@ -64,7 +64,7 @@ class World(Protocol):
         """Starts the sum of `tensor` over all ranks, in place; returns what `wait` takes.
 
         Args:
-            tensor: nobody changes it until `wait` has returned.
+            tensor: nobody changes it until `wait` has returned, but where it `takes_changes`.
             name: the same on all ranks, and another for every sum under way.
             finish: (part, begin) -> a number. Changes parts of the sum in place, each of them once, beginning at
                 that element; depends on nothing but the part. What comes of it is the sum.
@@ -72,6 +72,9 @@ class World(Protocol):
 
     def adds_in_order(self, tensor: torch.Tensor) -> bool:
         """Whether its sums add the ranks' numbers in the order of `comm.order`; the same answer on all ranks."""
+
+    def takes_changes(self, tensor: torch.Tensor) -> bool:
+        """Whether a sum that was started of it takes what this rank changes until it is waited for."""
 
     def progress(self) -> None:
         """Called often between the start of a sum and its end: some go on only then."""
@@ -98,4 +101,4 @@ class World(Protocol):
         """Ends every rank of the job at once; does not return."""
 
     def close(self) -> None:
-        """Leaves the job in good order; the last call on a World."""
+        """Leaves the job in good order; the last call on a World. Does nothing while an exception is on its way."""

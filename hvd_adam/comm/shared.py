@@ -110,9 +110,10 @@ class SharedSums:
         call: around every wait.
 
     `in_order`: whether sums add numbers in the order of `comm.order`.
+    `takes_changes`: whether a rank may change its own numbers until it waits for their sum.
     """
 
-    in_order = True
+    in_order = takes_changes = True
 
     def __init__(
         self, gather: Callable[[Any], list[Any]], rank: int, call: Callable[[], AbstractContextManager[None]]

@@ -39,6 +39,9 @@ class SoloWorld:
     def adds_in_order(self, tensor: torch.Tensor) -> bool:
         return True
 
+    def takes_changes(self, tensor: torch.Tensor) -> bool:
+        return True
+
     def progress(self) -> None:
         pass
 

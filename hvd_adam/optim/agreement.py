@@ -93,8 +93,10 @@ def agree(world: World, facts: Mapping[str, Any]) -> None:
             )
 
 
-def agree_on_shapes(world: World, parameters: Sequence[torch.Tensor], options: Mapping[str, Any]) -> None:
-    """Checks that all ranks average gradients of the same shapes in the same way.
+def agree_on_shapes(
+    world: World, parameters: Sequence[torch.Tensor], buffers: Sequence[torch.Tensor], options: Mapping[str, Any]
+) -> None:
+    """Checks that all ranks average gradients, and buffers, of the same shapes in the same way.
 
     Args:
         options: of the averaging, by name.
@@ -105,7 +107,8 @@ def agree_on_shapes(world: World, parameters: Sequence[torch.Tensor], options: M
     shapes = [(tuple(one.shape), strides_of(one), str(one.dtype), one.device.type) for one in parameters]
     count, short = sum(one.numel() for one in parameters), hashlib.blake2b(repr(shapes).encode(), digest_size=4)
     model = f"{len(shapes)} tensors of {count:,} numbers, shapes {short.hexdigest()}"
-    agree(world, {"the model": model, **options})
+    kinds = {f"buffer {i} of it": f"{tuple(one.shape)}, {one.dtype}" for i, one in enumerate(buffers)}
+    agree(world, {"the model": model, "its number of buffers": len(kinds), **kinds, **options})
 
 
 def from_root(world: World, decide: Callable[[], Made]) -> Made:

@@ -37,6 +37,7 @@ from hvd_adam.optim.refusals import (
     refuse_closure,
     refuse_late,
     refuse_newcomers,
+    refuse_other_workers,
     refuse_scaler_around,
     refuse_sparse,
 )
@@ -125,9 +126,13 @@ class DistributedOptimizer:
             "wire": wire,
             "noise_every": noise_every,
             "a scaler": scaler is not None,
+            "clip_norm": clip_norm,
+            "skip_nonfinite": skip_nonfinite,
+            "check_every": check_every,
         }
-        agree_on_shapes(world, self._parameters, options)
-        share_from_root(world, [*self._parameters, *(model.buffers() if model is not None else [])])
+        buffers = list(model.buffers()) if model is not None else []
+        agree_on_shapes(world, self._parameters, buffers, options)
+        share_from_root(world, [*self._parameters, *buffers])
         self._buffers = ModuleBuffers(model)
         divided = divide(optimizer, self._parameters, world, share_weights)
         summed_once = share * accumulation == 1 and not (self.exact or wire or scaler is not None or noise_every)
@@ -139,6 +144,7 @@ class DistributedOptimizer:
             extra=PRESENCE + len(self._parameters) + self._buffers.size,
             multiple=world.size if self.exact else 1,
             alone=wire is not None,
+            riders=self._buffers.widest or torch.float32,
             without=self._kept,
         )
         self._filling = Filling(self._parameters, self._layout, self._kept)
@@ -189,6 +195,7 @@ class DistributedOptimizer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes over what `state_dict` gave, here or of the optimizer without the averaging."""
         self.optimizer.load_state_dict({key: value for key, value in state.items() if key != "averaging"})
+        self._buffers.keep()  # the model's may have been loaded, too
         if "averaging" in state:
             self.load_averaging_state(state["averaging"])
 
@@ -205,10 +212,12 @@ class DistributedOptimizer:
     def workers(self, step: int) -> Iterator[int]:
         """This rank's workers of step t >= 1, in turn; inside, all random state is that worker's own."""
         for worker in self.workers_here:
-            if self._worker is not None:
+            if self._worker is None:
+                self._buffers.keep()
+            else:
                 self._close_worker(last=False)
+                self._buffers.rewind()
             self._worker = worker
-            self._buffers.rewind()
             set_seed(self._parameters[0].device, seed_for("worker", self.seed, step, worker))
             yield worker
 
@@ -232,6 +241,8 @@ class DistributedOptimizer:
         if callable(stop):
             refuse_closure()
         refuse_newcomers(self.optimizer, self._number)
+        if self._workers_done + 1 < len(self.workers_here):
+            refuse_other_workers(self._workers_done + 1, self.workers_here)
         self._close_worker(last=True, stop=stop)
         self._mean.begin(self._steps_taken + 1)
         started = time.perf_counter()
@@ -327,6 +338,8 @@ class DistributedOptimizer:
 
     def _close_worker(self, last: bool, stop: bool = False) -> None:
         """Ends one worker: takes in gradients set by hand, writes its riders, merges it into the tree."""
+        if not last and self._workers_done + 1 == len(self.workers_here):
+            refuse_other_workers(self._workers_done + 2, self.workers_here)
         self._filling.sweep(self._launched, last)
         touched = self._filling.touched
         slots = self._layout.riders
@@ -366,6 +379,7 @@ class DistributedOptimizer:
         nodes = self._sums.pop() if self.exact else []
         for bucket in self._layout.buckets[self._launched : end]:
             name, flat = f"hvd_adam.{bucket.index}", bucket.flat
+            bucket.left_at = None if self.world.takes_changes(flat) and not self._wire else bucket.version
             if self.exact:
                 mine = [vectors[bucket.index] for vectors in nodes]
                 handle = start_sum_over_workers(self.world, self.worker_count, mine, name, out=flat)

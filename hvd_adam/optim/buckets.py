@@ -26,11 +26,18 @@ class Bucket:
         index: its place in the order of launching.
         flat: all of it, padded with zeros to a multiple of the number of ranks.
         views: parameter number -> its part of `flat`, in the parameter's shape.
+        left_at: the version with which it left for the other ranks; None where it may still change.
     """
 
     index: int
     flat: torch.Tensor
     views: dict[int, torch.Tensor] = field(default_factory=dict)
+    left_at: int | None = None
+
+    @property
+    def version(self) -> int:
+        """Counts what is written by way of the views, and not what sums write to `flat`; 0 where there are none."""
+        return next((view._version for view in self.views.values()), 0)
 
     @cached_property
     def gradients(self) -> torch.Tensor:
@@ -55,6 +62,7 @@ def lay_out(
     extra: int,
     multiple: int,
     alone: bool,
+    riders: torch.dtype = torch.float32,
     without: Container[int] = (),
 ) -> Layout:
     """Deals parameters, last first, to buckets of about `bucket_bytes`.
@@ -65,7 +73,8 @@ def lay_out(
         bucket_bytes: a bucket is closed once it holds this much.
         extra: number of rider slots.
         multiple: each bucket's length is rounded up to a multiple of this.
-        alone: riders get a bucket of their own, in float32, instead of the end of the last.
+        alone: riders get a bucket of their own instead of the end of the last.
+        riders: the narrowest type that they may have.
         without: numbers of parameters that get no place.
 
     Gradients in less than 32 bits are held, and travel, as float32.
@@ -81,7 +90,8 @@ def lay_out(
             room, kind = bucket_bytes, dtype
         groups[-1].append(i)
         room -= parameters[i].numel() * dtype.itemsize
-    widest = torch.float32 if alone else max(map(_wire_type, parameters), key=lambda dtype: dtype.itemsize)
+    kinds = [torch.float32, riders, *(() if alone else map(_wire_type, parameters))]
+    widest = max(kinds, key=lambda dtype: dtype.itemsize)
     if alone or kind != widest:
         groups.append([])
     buckets, bucket_of = [], {}
@@ -92,10 +102,10 @@ def lay_out(
         length = sum(parameters[i].numel() for i in group)
         total = length + (extra if last else 0)
         flat = zeros(-(-total // multiple) * multiple, dtype, device)
-        bucket, start = Bucket(index, flat), 0
+        bucket, start, memory = Bucket(index, flat), 0, flat.data  # whose version is its own
         for i in group:
             size = parameters[i].numel()
-            bucket.views[i] = flat[start : start + size].as_strided(parameters[i].shape, strides_of(parameters[i]))
+            bucket.views[i] = memory[start : start + size].as_strided(parameters[i].shape, strides_of(parameters[i]))
             bucket_of[i] = bucket
             start += size
         buckets.append(bucket)

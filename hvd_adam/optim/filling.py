@@ -8,7 +8,7 @@ from torch import Tensor
 
 from hvd_adam.optim.buckets import Layout
 from hvd_adam.optim.kept import KeptGradients
-from hvd_adam.optim.refusals import refuse_remaining, refuse_replaced
+from hvd_adam.optim.refusals import refuse_late_change, refuse_remaining, refuse_replaced
 
 
 class Filling:
@@ -41,7 +41,8 @@ class Filling:
         if in_place and number not in self.filled:
             refuse_remaining()
         if not in_place:
-            view.add_(gradient) if number in self.filled else view.copy_(gradient)
+            apart = number not in self.touched or view.dtype != parameter.dtype  # else p.grad was the sum so far
+            view.add_(gradient) if number in self.filled and apart else view.copy_(gradient)
             parameter.grad = view if view.dtype == parameter.dtype else None
         self.touched.add(number)
         self.filled.add(number)
@@ -54,7 +55,7 @@ class Filling:
             last: no other worker of this rank follows.
 
         Raises:
-            RunError: that was done to one whose bucket has left.
+            RunError: that was done to one whose bucket has left; or such a bucket was changed in place.
         """
         for number, parameter in enumerate(self._parameters):
             if number in self._kept:
@@ -68,8 +69,10 @@ class Filling:
             own = gradient is not None and gradient.data_ptr() == view.data_ptr() != 0  # that of empty ones
             low = view.dtype != parameter.dtype
             if bucket.index < launched:
-                if not own and not low:
+                if not own and not low and view.numel():
                     refuse_replaced(parameter)
+                if bucket.left_at not in (None, bucket.version):
+                    refuse_late_change()
             elif gradient is not None and not own:
                 if number in self.filled and not low:
                     view.zero_()

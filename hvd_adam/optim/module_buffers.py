@@ -1,38 +1,52 @@
 """Buffers of a model, such as batch norm's running statistics, over the workers of a step.
 
 Each worker starts from the step's old values; floating buffers become the mean over workers, integer
-counters advance once a step.
+counters advance once a step. A module may set a new tensor in place of a buffer: it is taken into the old one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
+from hvd_adam.optim.refusals import refuse_other_buffer
+
 
 class ModuleBuffers:
-    """The persistent state of `model` that is not a parameter; of nothing where model is None."""
+    """The state of `model` that is not a parameter; of nothing where model is None.
+
+    Attributes:
+        size: numbers that are averaged.
+        widest: their widest type; None where there are none.
+    """
 
     def __init__(self, model: torch.nn.Module | None) -> None:
         buffers = list(model.buffers()) if model is not None else []
+        self._places = list(_places(model)) if model is not None else []
         self._floating = [b for b in buffers if b.is_floating_point()]
         self._counters = [b for b in buffers if not b.is_floating_point()]
         self._all = [*self._floating, *self._counters]
         self._old = [b.clone() for b in self._all]
         self.size = sum(b.numel() for b in self._floating)
+        self.widest = max((b.dtype for b in self._floating), key=lambda dtype: dtype.itemsize, default=None)
 
     def keep(self) -> None:
         """Remembers the values that each worker of the coming step starts from."""
+        self._settle()
         if self._all:
             torch._foreach_copy_(self._old, self._all)
 
     def rewind(self) -> None:
         """Back to the step's old values, for the next worker."""
+        self._settle()
         if self._all:
             torch._foreach_copy_(self._all, self._old)
 
     def write(self, riders: Tensor) -> None:
         """Puts this worker's floating buffers among its riders."""
+        self._settle()
         if self._floating:
             torch.cat([b.reshape(-1) for b in self._floating], out=riders)
 
@@ -45,5 +59,22 @@ class ModuleBuffers:
             )
         if passes > 1:
             for counter, old in zip(self._counters, self._old[len(self._floating) :], strict=True):
-                if counter.dtype != torch.bool:
+                if counter.dtype != torch.bool and not counter.is_complex():
                     counter.copy_(old + (counter - old) // passes)
+
+    def _settle(self) -> None:
+        """What a module has set in place of a buffer goes into the buffer, and the buffer back to its place."""
+        for holder, name, buffer in self._places:
+            now = holder.get(name)
+            if now is not buffer:
+                if now is None or (now.shape, now.dtype, now.device) != (buffer.shape, buffer.dtype, buffer.device):
+                    refuse_other_buffer(name, buffer, now)
+                buffer.copy_(now.detach())
+                holder[name] = buffer
+
+
+def _places(model: torch.nn.Module) -> Iterator[tuple[dict[str, Tensor | None], str, Tensor]]:
+    """Of each buffer what holds it, and by which name; a compiled module's cannot be set anew."""
+    for module in model.modules():
+        if isinstance(module._buffers, dict):
+            yield from ((module._buffers, name, one) for name, one in module._buffers.items() if one is not None)

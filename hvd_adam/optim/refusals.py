@@ -35,12 +35,30 @@ def refuse_late(parameter: torch.Tensor, passes: int) -> NoReturn:
     )
 
 
+def refuse_other_workers(made: int, here: range) -> NoReturn:
+    """Raises RunError: a step has gradients of `made` workers, and this rank plays those of `here`."""
+    raise RunError(
+        f"a step with {made} {'worker' if made == 1 else 'workers'} on a rank that plays {len(here)}",
+        "its mean counts all of them, so that those left out would be zeros, and those too many count twice",
+        "for worker in optimizer.workers(step): one backward pass or `accumulation` each; then optimizer.step()",
+    )
+
+
 def refuse_replaced(parameter: torch.Tensor) -> NoReturn:
     """Raises RunError."""
     raise RunError(
         f"the gradient of shape {tuple(parameter.shape)} was replaced after backward",
         "its bucket had left for the other ranks by then",
         "use clip_norm, or change gradients in a hook during backward",
+    )
+
+
+def refuse_late_change() -> NoReturn:
+    """Raises RunError."""
+    raise RunError(
+        "gradients were changed in place after backward",
+        "they had left for the other ranks by then: what is changed is no longer this rank's own, nor yet the mean",
+        "use clip_norm in place of clip_grad_norm_, or change gradients in a hook during backward",
     )
 
 
@@ -62,6 +80,16 @@ def refuse_changed(parameter: torch.Tensor, was: torch.Tensor) -> None:
             "it was changed after the wrapping, and other ranks of this machine write to where it was",
             "move or convert the model first, then wrap its optimizer",
         )
+
+
+def refuse_other_buffer(name: str, was: torch.Tensor, now: torch.Tensor | None) -> NoReturn:
+    """Raises RunError."""
+    became = "nothing" if now is None else f"{tuple(now.shape)}, {now.dtype} on {now.device}"
+    raise RunError(
+        f"the model's buffer {name} of {tuple(was.shape)}, {was.dtype} on {was.device}, became {became}",
+        "buffers are averaged over workers as they were when the optimizer was wrapped",
+        "wrap it again after such a change; or hand in no model, and no buffer is averaged",
+    )
 
 
 def refuse_written(parameter: torch.Tensor) -> NoReturn:

@@ -66,6 +66,27 @@ def test_a_rank_that_ends_early_ends_the_job(
         assert f"rank {ranks - 1} on " in done.stderr
 
 
+CLOSING = """
+import contextlib, torch, hvd_adam
+with contextlib.closing(hvd_adam.init({engine!r})) as world:
+    memory = {memory}
+    for call in range(3):
+        if call == 2 and world.rank == 1:
+            raise ValueError('a fault of the user')
+        world.wait(world.start_allreduce(memory, "sum"))
+"""
+
+
+@pytest.mark.parametrize("engine", ["horovod", "mpi"])
+@pytest.mark.parametrize("memory", ["torch.ones(10)", "world.zeros(10, torch.float32, torch.device('cpu'))"])
+def test_a_world_that_is_closed_by_an_exception_holds_nobody_up(engine: str, memory: str, tmp_path: Path) -> None:
+    script = tmp_path / "job.py"
+    script.write_text(CLOSING.format(engine=engine, memory=memory))
+    command = [str(TREE / "launchers/mpirun"), "-n", "2", "--", sys.executable, str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1 and done.stderr.count("ValueError: a fault of the user") == 1
+
+
 LEAVER = """
 import sys, time, torch
 import hvd_adam, hvd_adam.comm.mpi

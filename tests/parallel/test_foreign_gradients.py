@@ -111,3 +111,75 @@ def test_a_gradient_replaced_after_its_bucket_has_left_is_refused(world: World) 
     weights[1].grad = torch.zeros(2)
     with pytest.raises(RunError, match="Its bucket had left"):
         optimizer.step()
+
+
+def test_gradients_changed_in_place_after_their_bucket_has_left_count_or_are_refused(world: World) -> None:
+    """What other ranks have by then is not theirs any more; only shared memory is summed later."""
+    weights = [nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(2))]
+    optimizer = DistributedOptimizer(torch.optim.SGD(weights, lr=1.0), world, bucket_mb=1e-6)
+    assert optimizer.bucket_count == 2
+    for _ in range(2):
+        (weights[0].sum() + weights[1].sum()).backward()
+        if not world.takes_changes(optimizer._layout.buckets[0].flat):
+            nn.utils.clip_grad_value_(weights, 0.25)
+            with pytest.raises(RunError, match="changed in place after backward"):
+                optimizer.step()
+            return
+        nn.utils.clip_grad_value_(weights, 0.25)
+        optimizer.step()
+        optimizer.zero_grad()
+    assert torch.equal(weights[0], torch.full((3,), 0.5)) and torch.equal(weights[1], torch.full((2,), 0.5))
+
+
+def test_steps_that_change_nothing_after_backward_are_not_refused(world: World) -> None:
+    """Of several buckets that leave during backward, whoever sums them."""
+    weights = [nn.Parameter(torch.ones(3)) for _ in range(4)]
+    optimizer = DistributedOptimizer(torch.optim.SGD(weights, lr=0.25), world, bucket_mb=1e-6, accumulation=2)
+    for _ in range(2):
+        for _ in range(2):
+            sum(one.sum() for one in weights).backward()  # type: ignore[union-attr]
+        optimizer.step()
+        optimizer.zero_grad()
+    assert all(torch.equal(one, torch.full((3,), 0.5)) for one in weights)
+
+
+def test_a_parameter_without_numbers_goes_along_in_a_bucket_that_leaves_early(world: World) -> None:
+    empty, one, other = nn.Parameter(torch.ones(0, 2)), nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(2))
+    optimizer = DistributedOptimizer(torch.optim.SGD([one, other, empty], lr=1.0), world, bucket_mb=1e-6)
+    assert optimizer.bucket_count > 1
+    (empty.sum() + one.sum() + other.sum()).backward()
+    optimizer.step()
+    assert torch.equal(one, torch.zeros(3)) and torch.equal(other, torch.zeros(2))
+
+
+def test_passes_that_keep_their_graph_are_added_up_once(world: World, mode: str) -> None:
+    """Autograd then hands over the sum so far in new memory."""
+    (one, other), optimizer = pair(world, mode, accumulation=2)
+    for factor in (1.0, 3.0):
+        (factor * (one.sum() + other.sum())).backward(create_graph=True)
+    optimizer.step()
+    assert torch.equal(one.detach(), torch.full((3,), -1.0)) and torch.equal(other.detach(), torch.full((2,), -1.0))
+
+
+def test_a_hook_of_the_users_may_replace_the_sum_so_far(world: World) -> None:
+    weight = nn.Parameter(torch.ones(3))
+
+    def clamp(parameter: torch.Tensor) -> None:
+        assert parameter.grad is not None
+        parameter.grad = parameter.grad.clamp(-1.5, 1.5)
+
+    weight.register_post_accumulate_grad_hook(clamp)
+    optimizer = DistributedOptimizer(torch.optim.SGD([weight], lr=1.0), world, accumulation=2)
+    for _ in range(2):
+        weight.sum().backward()
+    optimizer.step()
+    assert torch.equal(weight, torch.full((3,), 1 - 1.5 / 2))
+
+
+def test_a_pass_that_was_given_up_before_the_step_does_not_count(world: World, mode: str) -> None:
+    (one, other), optimizer = pair(world, mode)
+    (torch.nan * one.sum() + 7 * other.sum()).backward()
+    optimizer.zero_grad()
+    (one.sum() + other.sum()).backward()
+    assert not optimizer.step().skipped
+    assert torch.equal(one, torch.zeros(3)) and torch.equal(other, torch.zeros(2))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -142,3 +144,34 @@ def test_options_out_of_range_are_refused(world: World, parameters: Any, options
     optimizer.param_groups[0]["params"] = parameters
     with pytest.raises(ConfigError, match=text):
         DistributedOptimizer(optimizer, world, **options)
+
+
+@pytest.mark.parametrize("determinism", ["default", "exact"])
+@pytest.mark.parametrize("how", ["no loop", "too few", "too many"])
+def test_a_step_of_another_number_of_workers_is_refused(world: World, determinism: str, how: str) -> None:
+    model = nn.Linear(3, 1)
+    optimizer = wrapped(world, model, workers=2 * world.size, determinism=determinism)
+
+    def make(workers: Iterable[int]) -> None:
+        for _ in workers:
+            model(torch.ones(1, 3)).sum().backward()
+
+    with pytest.raises(RunError, match=f"a step with {3 if how == 'too many' else 1} workers? on a rank that plays 2"):
+        if how == "no loop":
+            make([0])
+        elif how == "too few":
+            make(islice(optimizer.workers(1), 1))
+        else:
+            make(optimizer.workers(1))
+            make(optimizer.workers(1))
+        optimizer.step()
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("check_every", 5), ("clip_norm", 1.0), ("skip_nonfinite", False), ("accumulation", 3)]
+)
+def test_ranks_that_average_in_other_ways_are_refused_by_name(world: World, option: str, value: Any) -> None:
+    if world.size == 1:
+        pytest.skip("one rank averages in one way")
+    with pytest.raises(RunError, match=f"{option} is "):
+        wrapped(world, nn.Linear(2, 1), **({option: value} if world.rank else {}))
