@@ -12,6 +12,11 @@
 # make clean     removes what set-up and builds have made; the cache of compiled wheels stays
 # Every target sets up what is missing first; where nothing is, that takes less than a second. docs/install.md
 
+# A word of the command line; some machines have a variable of this name that says theirs.
+ifeq ($(origin NAME),environment)
+NAME :=
+endif
+
 PYTHON ?= python3
 bin := .venv/bin
 shell_scripts := launchers/common.sh launchers/local launchers/mpirun launchers/horovodrun launchers/srun .ci/run \

@@ -144,7 +144,9 @@ def main(given: Namespace, tree: Path = TREE) -> int:
         sys.stderr.write("setup: interrupted. `make setup` goes on from here.\n")
         return 130
     except OSError as error:
-        sys.stderr.write(f"setup: {error.filename or 'a file'}: {error.strerror}.\n  Correct that, then: make setup\n")
+        sys.stderr.write(
+            f"setup: {error.filename or 'a file'}: {error.strerror or error}.\n  Correct that, then: make setup\n"
+        )
         return 1
     return 0
 

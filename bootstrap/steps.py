@@ -30,6 +30,16 @@ print(torch.__version__, MPI.Get_library_version().splitlines()[0])
 """
 
 
+def remove(folder: Path) -> None:
+    """Remove an environment; where its name is a link, such as to a larger disk, that stays, to an empty folder."""
+    if not folder.is_symlink():
+        shutil.rmtree(folder)
+        return
+    folder.resolve().mkdir(parents=True, exist_ok=True)
+    for inside in folder.iterdir():
+        shutil.rmtree(inside) if inside.is_dir() and not inside.is_symlink() else inside.unlink()
+
+
 def jobs_that_fit() -> int:
     """Return how many compile jobs the cores and the memory bear: each takes up to 2 GB."""
     cores = len(os.sched_getaffinity(0))
@@ -111,11 +121,11 @@ class Job:
             if removed:
                 self.console.note(f"removed what an interrupted installation had left: {', '.join(removed)}")
             return
-        if self.environment.folder.exists():
+        if self.environment.folder.exists() or self.environment.folder.is_symlink():
             self.console.note(
                 "the virtual environment there is of another Python, was moved or is incomplete: made anew"
             )
-            shutil.rmtree(self.environment.folder)
+            remove(self.environment.folder)
         prerequisites.check_space(self.tree, 3 if self.options.torch_index else 9)
         interpreter = getattr(sys, "_base_executable", "") or sys.executable
         self.console.run([interpreter, "-m", "venv", self.environment.folder], self.clean_environment(), "venv")

@@ -17,14 +17,27 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from bootstrap.errors import SetupError
+
 Key = Mapping[str, object]
 
 
 def folder() -> Path:
-    """Return where wheels are kept: $HVD_ADAM_CACHE/wheels, or ~/.cache/hvd_adam/wheels (or below $XDG_CACHE_HOME)."""
+    """Return where wheels are kept: $HVD_ADAM_CACHE/wheels, or ~/.cache/hvd_adam/wheels (or below $XDG_CACHE_HOME).
+
+    Raises:
+        SetupError: nobody knows the home folder.
+    """
     own = os.environ.get("HVD_ADAM_CACHE")
-    base = Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hvd_adam"
-    return base.expanduser().absolute() / "wheels"
+    base = Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "hvd_adam"
+    try:
+        return base.expanduser().absolute() / "wheels"
+    except RuntimeError:
+        raise SetupError(
+            f"{base}: this system does not know the home folder of user {os.getuid()}",
+            "the compiled Horovod is kept there",
+            "export HVD_ADAM_CACHE=/DIR, then: make setup",
+        ) from None
 
 
 def digest(key: Key) -> str:

@@ -159,3 +159,29 @@ def named(name: str, **arguments: Any) -> Algorithm:
             f"algorithm {name}: {', '.join(unknown)}", "it has no such argument", f"it takes {', '.join(known)}"
         )
     return MEMBERS[name](**arguments)
+
+
+def check_arguments(name: str, options: dict[str, Any]) -> None:
+    """Looks at the types of a member's arguments; unknown ones it refuses itself.
+
+    Raises:
+        ConfigError: there is no such member, or an argument is of another type.
+    """
+    member = MEMBERS.get(name)
+    if member is None:
+        near = difflib.get_close_matches(name, MEMBERS, n=1)
+        raise ConfigError(
+            f"algorithm: {name}",
+            f"there is no such member; there are {', '.join(MEMBERS)}",
+            f"did you mean {near[0]}?" if near else "name one of these, or write an optimizer section",
+        )
+    for key, parameter in inspect.signature(member).parameters.items():
+        value = options.get(key, parameter.default)
+        kind = str(parameter.annotation)
+        if kind == "Any":
+            as_schedule(value)
+        elif isinstance(value, bool) or not isinstance(value, int if kind == "int" else (int, float)):
+            number = "a whole number" if kind == "int" else "a number"
+            raise ConfigError(
+                f"algorithm.{key}: {value!r}", f"it takes {number} there", f"say {key}: {parameter.default}"
+            )

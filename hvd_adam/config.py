@@ -6,9 +6,7 @@ the domain of a schedule that knows T) is checked by `training.plan`.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
-import inspect
 import json
 import math
 from pathlib import Path
@@ -201,9 +199,9 @@ class RunConfig(Section):
     check_every: int = Field(0, ge=0)
     noise_every: int = Field(0, ge=0)
     engine: Literal["horovod", "mpi", "solo"] | None = None
-    threads: Positive | None = None
+    threads: int | None = Field(None, ge=1, le=65_536)
     max_seconds: float | None = Field(None, gt=0)
-    stall_limit: float | None = Field(300.0, gt=0)
+    stall_limit: float | None = Field(300.0, gt=0, le=1e8)
     bucket_mb: float = Field(4.0, gt=0)
     share_weights: bool = True
     data: str | None = None
@@ -314,7 +312,7 @@ def algorithm_of(config: RunConfig) -> Algorithm:
     """The member of the family that the config names, or that its optimizer section spells out."""
     if config.algorithm is not None:
         options = config.algorithm.options
-        _check_arguments(config.algorithm.name, options)
+        algorithms.check_arguments(config.algorithm.name, options)
         return algorithms.named(config.algorithm.name, **options)
     section = config.optimizer
     assert section is not None
@@ -359,25 +357,3 @@ def _check_constant(role: str, label: str, value: float) -> None:
         raise ConfigError(f"{label}: {value:g}", "beta must lie in [0, 1)", f"{label}: 0.9 is usual; 0 gives RMSProp")
     if role == "theta" and not 0 < value < 1:
         raise ConfigError(f"{label}: {value:g}", "a constant theta must lie in (0, 1)", f"{label}: 0.999 is usual")
-
-
-def _check_arguments(name: str, options: dict[str, Any]) -> None:
-    """Wrong types among a member's arguments; unknown ones it refuses itself."""
-    member = algorithms.MEMBERS.get(name)
-    if member is None:
-        near = difflib.get_close_matches(name, algorithms.MEMBERS, n=1)
-        raise ConfigError(
-            f"algorithm: {name}",
-            f"there is no such member; there are {', '.join(algorithms.MEMBERS)}",
-            f"did you mean {near[0]}?" if near else "name one of these, or write an optimizer section",
-        )
-    for key, parameter in inspect.signature(member).parameters.items():
-        value = options.get(key, parameter.default)
-        kind = str(parameter.annotation)
-        if kind == "Any":
-            as_schedule(value)
-        elif isinstance(value, bool) or not isinstance(value, int if kind == "int" else (int, float)):
-            number = "a whole number" if kind == "int" else "a number"
-            raise ConfigError(
-                f"algorithm.{key}: {value!r}", f"it takes {number} there", f"say {key}: {parameter.default}"
-            )

@@ -20,8 +20,23 @@ from hvd_adam.files import there
 
 def data_root() -> Path:
     """$HVD_ADAM_DATA, or ~/.cache/hvd_adam/data."""
-    chosen = os.environ.get("HVD_ADAM_DATA")
-    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "hvd_adam" / "data"
+    return below_home(os.environ.get("HVD_ADAM_DATA") or "~/.cache/hvd_adam/data")
+
+
+def below_home(path: str) -> Path:
+    """The path, a ~ at its beginning replaced.
+
+    Raises:
+        ConfigError: nobody knows which folder that is, as for a user without an entry and without HOME.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(
+            f"{path}: {error}",
+            "data lies there, and ~ stands for a home folder that this system does not know",
+            "write the whole path: data: /DIR in the config, or export HVD_ADAM_DATA=/DIR",
+        ) from error
 
 
 def names() -> list[str]:
@@ -77,9 +92,11 @@ def get(name: str, root: Path | None = None, report: Report | None = None) -> Pa
     """
     dataset, root = _known(name), _root(root)
     say = Progress(report or (lambda line: None))
+    if folder := _whole(name, root):  # also where this user may not write
+        say(f"{name}: already in {folder}, checksums agree")
+        return folder
     with _writable(root), _lock(root, name, say):
-        with contextlib.suppress(DataError):
-            folder = verify(name, root)
+        if folder := _whole(name, root):  # fetched by another meanwhile
             say(f"{name}: already in {folder}, checksums agree")
             return folder
         work = root / ".partial" / name
@@ -103,9 +120,10 @@ def stage(name: str, root: Path | None, local: Path, report: Report | None = Non
     if name not in DATASETS:
         return source_root
     say = report or (lambda line: None)
+    if _whole(name, local):
+        return local
     with _writable(local), _lock(local, name, say):
-        with contextlib.suppress(DataError):
-            verify(name, local)
+        if _whole(name, local):
             return local
         folder = verify(name, source_root)
         layout = next(la for la in DATASETS[name].layouts if source_root / la.folder == folder)
@@ -114,12 +132,26 @@ def stage(name: str, root: Path | None, local: Path, report: Report | None = Non
         work.mkdir(parents=True, exist_ok=True)
         for file in layout.checks:
             shutil.copyfile(folder / file, work / file)
-        _put_in_place(name, work, local, layout)
+        try:
+            _put_in_place(name, work, local, layout)
+        except SourceFailed as failure:
+            raise DataError(
+                f"{name}: copied to {local}, and {failure}",
+                "what was read there is not what was written",
+                "look at that disk, or leave out stage",
+            ) from failure
         shutil.rmtree(work)
     return local
 
 
 # The steps of get.
+
+
+def _whole(name: str, root: Path) -> Path | None:
+    """The folder below `root` that holds the whole set; None where none does."""
+    with contextlib.suppress(DataError):
+        return verify(name, root)
+    return None
 
 
 def _from_any_source(dataset: Dataset, root: Path, work: Path, say: Progress) -> Path:

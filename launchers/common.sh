@@ -63,6 +63,7 @@ esac
 
 # The project's programs come first on PATH: from .venv beside the source tree, or from the environment that this
 # file was installed into (share/hvd_adam/launchers).
+unset CDPATH # with which cd prints where it went
 here=$(cd "$(dirname "$0")/.." && pwd)
 if [ -d "$here/.venv/bin" ]; then
     PATH=$here/.venv/bin:$PATH

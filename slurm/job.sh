@@ -161,6 +161,7 @@ supervise() {
     after_a_fault "$status"
 }
 
+unset CDPATH # with which cd prints where it went
 home=$(cd "$home" && pwd)
 # Of an array, the number of one element is that of the whole: scontrol would queue all of them again.
 own=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID-}}
@@ -170,8 +171,10 @@ trap 'terminated=1' TERM # from here on, so that nothing ends this script withou
 forget_outer_job
 site=${HVD_ADAM_SITE:-$home/site.sh}
 if [ -r "$site" ]; then
+    set +u # what a site sources may ask for variables that are not set
     # shellcheck source=slurm/site.example.sh
     . "$site" || complain "$site ended with $?" "It sets up the environment of the job" "Correct it; slurm/site.example.sh explains each line"
+    set -u
 elif [ -n "${HVD_ADAM_SITE-}" ]; then
     complain "HVD_ADAM_SITE: $site" "This file cannot be read" "Name a file that all nodes see"
 fi

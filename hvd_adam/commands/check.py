@@ -113,8 +113,9 @@ def _read(config: str | None, overrides: tuple[str, ...], **options: Any) -> _Re
             return StudyRequest(config, overrides, steps, framework)
         request = _from_config(config, overrides, steps)
     elif name is not None:
-        from hvd_adam.algorithms import named
+        from hvd_adam.algorithms import check_arguments, named
 
+        check_arguments(name, {**given, **settings})
         said = "".join(f", {key} {value}" for key, value in {**given, **settings}.items())
         request = _Request(named(name, **given, **settings), _steps(steps), name + said)
     else:

@@ -17,5 +17,8 @@ def of_job(job: str | None) -> list[str]:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     except subprocess.TimeoutExpired:
         return [f"Slurm does not answer within {PATIENCE:g} s about job {job}"]
+    if done.returncode and "invalid job id" not in done.stderr.lower():
+        why = (done.stderr.strip().splitlines() or [f"squeue ended with {done.returncode}"])[-1]
+        return [f"Slurm does not answer about job {job}: {why}"]
     said = done.stdout.strip() or "no longer in the queue"
     return [f"Slurm says of job {job}: {said}"]

@@ -54,7 +54,8 @@ class Cifar10(models.Classifier):
 
     def model(self) -> nn.Module:
         """The chosen network with weights drawn from torch's current seed."""
-        return models.named_classifier(self.architecture, self.classes, small_images=True)
+        network = models.named_classifier(self.architecture, self.classes, small_images=True)
+        return models.checked(network, self.architecture, 32)
 
     def augmented(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Moves and mirrors, where the task was made with augment."""

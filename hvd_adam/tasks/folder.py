@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from hvd_adam.errors import DataError
 from hvd_adam.files import there
+from hvd_adam.randomness import seed_for
 from hvd_adam.tasks import models
-from hvd_adam.tasks.registry import check_flag, check_integer
+from hvd_adam.tasks.registry import check_flag, check_integer, check_text
 
 MEAN, STD = (123.7, 116.3, 103.5), (58.4, 57.1, 57.4)
 
@@ -36,6 +37,7 @@ class Folder(models.Classifier):
 
     def __init__(self, path: str = "folder", model: str = "resnet18", size: int = 224, augment: bool = True) -> None:
         models.check_classifier(model)
+        check_text("path", path)
         check_integer("size", size, 8)
         check_flag("augment", augment)
         self.path, self.architecture, self.size, self.augment = path, model, size, augment
@@ -60,14 +62,17 @@ class Folder(models.Classifier):
                 "give each class a folder in both parts",
             )
         self.train_size, self.test_size = len(self._sets[True]), len(self._sets[False])
+        # listed class by class, of which the first N, `evaluate.test`, would be one
+        self._test_order = np.random.default_rng(seed_for("split", 0)).permutation(self.test_size)
 
     def model(self) -> nn.Module:
         """The chosen network with weights drawn from torch's current seed."""
-        return models.named_classifier(self.architecture, len(self.classes), small_images=self.size <= 64)
+        network = models.named_classifier(self.architecture, len(self.classes), small_images=self.size <= 64)
+        return models.checked(network, self.architecture, self.size)
 
     def batch(self, indices: np.ndarray, generator: torch.Generator, train: bool) -> tuple[Tensor, ...]:
         """Normalised images (b, 3, size, size) in torch's default dtype, and int64 labels (b,)."""
-        samples = [self._sets[train].samples[int(i)] for i in indices]
+        samples = [self._sets[train].samples[int(i)] for i in (indices if train else self._test_order[indices])]
         pixels = torch.stack([_square(Path(path), self.size) for path, _ in samples])
         if train and self.augment:
             pixels = models.flipped(models.shifted(pixels, self.size // 8, generator), generator)

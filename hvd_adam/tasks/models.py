@@ -142,6 +142,26 @@ def named_classifier(name: str, classes: int, small_images: bool) -> nn.Module:
     return network
 
 
+def checked(network: nn.Module, name: str, side: int) -> nn.Module:
+    """The network, which has looked at an image of (3, side, side).
+
+    Raises:
+        ConfigError: it does not take images of this size.
+    """
+    network.eval()
+    try:
+        with torch.no_grad():
+            network(torch.zeros(1, 3, side, side))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        why = str(error).strip().splitlines()[0]
+        raise ConfigError(
+            f"model: {name} on images of {side} x {side}",
+            f"it does not take them: {why}",
+            "choose one that does, such as resnet18, or larger images where the task has a size",
+        ) from error
+    return network.train()
+
+
 def shifted(images: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
     """Each image moved by up to `pixels` both ways: a random crop of the image in a frame of zeros."""
     count, channels, height, width = images.shape

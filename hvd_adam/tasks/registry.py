@@ -172,6 +172,12 @@ def check_integer(option: str, value: Any, low: int) -> None:
         raise ConfigError(f"{option}: {value!r}", "it is a whole number", f"set {option} to {low} or more")
 
 
+def check_text(option: str, value: Any) -> None:
+    """Raises ConfigError unless `value` is text."""
+    if not isinstance(value, str):
+        raise ConfigError(f"{option}: {value!r}", "it is text", f'write it in quotes: {option}: "{value}"')
+
+
 def check_flag(option: str, value: Any) -> None:
     """Raises ConfigError unless `value` is true or false."""
     if not isinstance(value, bool):

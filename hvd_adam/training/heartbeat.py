@@ -141,9 +141,12 @@ def _is_doubtful(beat: dict[str, Any], now: float) -> bool:
 
 
 def _clock(run: Path) -> float:
-    """The folder's, which may not be this machine's."""
-    with tempfile.NamedTemporaryFile(dir=run) as here:
-        return Path(here.name).stat().st_mtime
+    """The folder's, which may not be this machine's; where nothing can be written, this one's all the same."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=run) as here:
+            return Path(here.name).stat().st_mtime
+    except OSError:
+        return time.time()
 
 
 def read(run: Path) -> list[dict[str, Any]]:

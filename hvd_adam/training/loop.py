@@ -102,7 +102,7 @@ def train(
     path = open_run(world, config, run, resume)
     with held(world, path):
         trainer = _Trainer(config, world, parts, path, stop, *((say, follow) if world.rank == 0 else (None, None)))
-        result = finished(path, parts.steps, Result) or trainer.run()
+        result = finished(path, parts.steps, config.max_seconds, Result) or trainer.run()
     if mine:
         world.close()
     return result if world.rank == 0 else None

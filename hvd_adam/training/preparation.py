@@ -138,10 +138,10 @@ def average(config: RunConfig, world: World, parts: Parts) -> DistributedOptimiz
 
 
 def _data_root(config: RunConfig) -> Path:
-    root = Path(config.data).expanduser() if config.data else data.data_root()
+    root = data.below_home(config.data) if config.data else data.data_root()
     if config.stage is None:
         return root
-    return data.stage(config.task.name, root, Path(config.stage).expanduser())
+    return data.stage(config.task.name, root, data.below_home(config.stage))
 
 
 def optimizer_state(parts: Parts) -> dict[str, Any]:

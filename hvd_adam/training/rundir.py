@@ -117,10 +117,15 @@ def _knows_horizon(config: RunConfig) -> bool:
     return any(schedule.needs_horizon for schedule in (member.alpha, member.beta, member.theta))
 
 
-def finished(path: Path, steps: int, made: type[Made]) -> Made | None:
-    """The result of a run that has nothing left to do, else None: so too where it cannot be read as one."""
+def finished(path: Path, steps: int, seconds: float | None, made: type[Made]) -> Made | None:
+    """The result of a run that has nothing left to do, else None: so too where it cannot be read as one.
+
+    Args:
+        steps, seconds: how far the run is to go now; None: for as long as it takes.
+    """
     facts = _mapping(path / FINISHED)
-    step, ended_early = facts.get("step", 0), facts.get("ended_by") in ("target", "time")
+    step, ended_by, spent = facts.get("step", 0), facts.get("ended_by"), sum(facts.get("seconds", {}).values())
+    ended_early = ended_by == "target" or (ended_by == "time" and seconds is not None and spent >= seconds)
     if facts.get("status") != "done" or not isinstance(step, int) or (step < steps and not ended_early):
         return None
     known = made.__dataclass_fields__  # type: ignore[attr-defined]

@@ -301,6 +301,12 @@ def test_the_sites_file_is_read_before_the_ranks_start(site: Site) -> None:
     assert site.run("c.yaml").stderr.startswith("+ srun --mpi=pmi2 ")
 
 
+def test_a_sites_file_may_ask_for_what_is_not_set(site: Site) -> None:
+    """As many a profile does; and where /bin/sh is bash, the script would end there without a word."""
+    (site.tree / "slurm" / "site.sh").write_text('[ -z "$NOT_SET_ANYWHERE" ] && export HVD_ADAM_LAUNCHER=srun\n')
+    assert site.run("c.yaml").stderr.startswith("+ srun ")
+
+
 def test_each_line_of_the_example_is_shell_once_it_is_kept(site: Site) -> None:
     example = (site.tree / "slurm" / "site.example.sh").read_text()
     kept = re.sub(r"^# (?=export |module |\. )", "", example, flags=re.MULTILINE)

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from bootstrap import cuda, errors, mpi, plain_path, prerequisites, recipe, setup, wheels
+from bootstrap import cuda, errors, mpi, plain_path, prerequisites, recipe, setup, steps, wheels
 from bootstrap.__main__ import parser
 from bootstrap.console import Console
 from bootstrap.errors import SetupError
@@ -103,6 +103,30 @@ def test_the_cache_is_where_the_user_says(monkeypatch, tmp_path):
     monkeypatch.delenv("HVD_ADAM_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert wheels.folder() == tmp_path / "hvd_adam/wheels"
+
+
+def test_a_home_that_nobody_knows_is_said_with_what_to_set(monkeypatch):
+    monkeypatch.delenv("HVD_ADAM_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", "~no-such-user-here/cache")
+    with pytest.raises(SetupError) as refused:
+        wheels.folder()
+    assert "export HVD_ADAM_CACHE=" in str(refused.value)
+
+
+def test_an_environment_on_another_disk_is_made_anew_there(tmp_path):
+    disk, folder = tmp_path / "disk", tmp_path / ".venv"
+    folder.symlink_to(disk)
+    steps.remove(folder)  # it points nowhere yet
+    (disk / "bin").mkdir()
+    (disk / "bin/python").write_text("")
+    (disk / "lib64").symlink_to("bin")
+    (disk / "pyvenv.cfg").write_text("")
+    steps.remove(folder)
+    assert folder.is_symlink() and disk.is_dir() and not list(disk.iterdir())
+    folder.unlink()
+    (folder / "bin").mkdir(parents=True)
+    steps.remove(folder)
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize(

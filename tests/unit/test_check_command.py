@@ -122,6 +122,19 @@ def test_json_has_no_number_that_json_does_not_know():
     json.loads(output, parse_constant=lambda name: pytest.fail(name))
 
 
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("--algorithm", "adam", "--set", "eps=foo"), "algorithm.eps: 'foo'"),
+        (("--algorithm", "adamw", "--set", "weight_decay=x"), "algorithm.weight_decay: 'x'"),
+        (("--algorithm", "adm"), "did you mean adam?"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused(words, text):
+    code, said = run(*words)
+    assert code == 2 and text.lower() in said.lower()
+
+
 @pytest.mark.parametrize("ending", ["svg", "png"])
 def test_picture_is_written_with_its_three_panels(tmp_path, ending):
     path = tmp_path / f"adam.{ending}"

@@ -97,6 +97,8 @@ def test_a_longer_budget_goes_on_from_the_checkpoint(config: Path, monkeypatch: 
         (["train", "{config}", "task.modle=mlp"], 2, "modle"),
         (["train", "{config}", "workers=0"], 2, "It must be >= 1"),
         (["train", "{config}", "workers=two"], 2, "a whole number"),
+        (["train", "{config}", "threads=3000000000"], 2, "less than or equal to 65536"),
+        (["train", "{config}", "stall_limit=1e10"], 2, "less than or equal to 100000000"),
         (["train", "{config}", "local_batch=0"], 2, "It must be >= 1"),
         (["train", "{config}", "local_batch=-32"], 2, "It must be >= 1"),
         (["train", "{config}", "optimizer.betas=[0.9, 1.0]"], 2, "A constant theta must lie in (0, 1)"),

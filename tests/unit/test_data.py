@@ -90,6 +90,27 @@ def test_verify_names_the_command_and_get_repairs(monkeypatch, tmp_path, content
     assert data.verify("tiny", data.get("tiny", tmp_path).parents[1]) == tmp_path / "tiny/raw"
 
 
+def test_a_whole_set_is_used_where_nothing_can_be_written(monkeypatch, tmp_path):
+    register(monkeypatch, failing)
+    (tmp_path / "tiny/raw").mkdir(parents=True)
+    (tmp_path / "tiny/raw/words").write_bytes(WORDS)
+
+    def refuses(*_):
+        raise OSError("Read-only file system")
+
+    monkeypatch.setattr("hvd_adam.data._lock", refuses)
+    assert data.get("tiny", tmp_path) == tmp_path / "tiny/raw"
+    assert data.stage("tiny", tmp_path, tmp_path) == tmp_path
+
+
+def test_a_home_that_nobody_knows_is_said(monkeypatch, tmp_path):
+    with pytest.raises(ConfigError, match="export HVD_ADAM_DATA="):
+        data.below_home("~no-such-user-here/data")
+    monkeypatch.setenv("HVD_ADAM_DATA", "")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert data.data_root() == tmp_path / ".cache/hvd_adam/data"
+
+
 def test_a_root_that_cannot_be_written_is_named(monkeypatch, tmp_path):
     register(monkeypatch, delivering(WORDS))
     (tmp_path / "file").write_text("in the way")

@@ -17,6 +17,7 @@ from hvd_adam.doctor.elf import find_library, read_dynamic
 from hvd_adam.doctor.facts import Places, gather
 from hvd_adam.doctor.facts.machine import gpus, job, machine
 from hvd_adam.doctor.facts.mpi import mpi_name
+from hvd_adam.doctor.facts.places import working_folder
 from hvd_adam.doctor.facts.software import software
 from hvd_adam.doctor.facts.storage import folder
 from hvd_adam.doctor.probes import Answer, ask
@@ -381,3 +382,14 @@ def test_path_is_the_one_that_the_launchers_make(places, tmp_path, beside, insta
     if installed:
         write(tmp_path / "prefix/bin/hvd-adam", "", 0o755)
     assert places.launcher_path().split(os.pathsep)[0] == str(tmp_path / first)
+
+
+def test_a_working_folder_that_was_removed_is_known_by_its_last_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    monkeypatch.setenv("PWD", str(tmp_path / "gone"))
+    assert working_folder() == tmp_path / "gone"
+    (tmp_path / "gone").rmdir()
+    assert working_folder() == tmp_path / "gone" and folder(working_folder(), Places(folder=tmp_path)).trouble

@@ -82,6 +82,11 @@ FORWARDED = "-x PATH -x OMP_NUM_THREADS -x MALLOC_MMAP_THRESHOLD_ -x MALLOC_TRIM
             f"+ mpirun -np 8 --bind-to none -H n1:4,n2:4 {FORWARDED} -x HOROVOD_CYCLE_TIME -x HVD_ADAM_SUMS"
             " hvd-adam train c.yaml",
         ),
+        (  # what ranks read: their data, their users' tasks
+            "mpirun", OPEN_MPI, ("-n", "8", *HOSTS), {"HVD_ADAM_DATA": "/d", "PYTHONPATH": "/p"},
+            f"+ mpirun -np 8 --bind-to none -H n1:4,n2:4 {FORWARDED} -x PYTHONPATH -x HVD_ADAM_DATA"
+            " hvd-adam train c.yaml",
+        ),
         (
             "mpirun", MPICH, ("-n", "8", *HOSTS), {},
             "+ mpirun -np 8 -bind-to none -hosts n1:4,n2:4 hvd-adam train c.yaml",
@@ -190,6 +195,24 @@ def test_the_tree_s_environment_comes_first_on_path(bench):
     bench.stub("hvd-adam", "echo from .venv", where=bench.folder / "tree/.venv/bin")
     bench.stub("hvd-adam", "echo from elsewhere")
     assert bench("local", "-n", "1", "--", "hvd-adam").stdout == "from .venv\n"
+
+
+def test_the_tree_is_found_from_a_shell_that_has_cdpath(bench):
+    bench.stub("hvd-adam", "echo from .venv", where=bench.folder / "tree/.venv/bin")
+    command = ["tree/launchers/local", "-n", "1", "--", "hvd-adam"]
+    environment = {"PATH": f"{bench.bin}:/usr/bin:/bin", "CDPATH": "."}
+    done = subprocess.run(command, cwd=bench.folder, env=environment, capture_output=True, text=True)
+    assert done.stdout == "from .venv\n", done.stderr
+
+
+def test_make_takes_a_name_from_its_command_line_alone(tmp_path):
+    """Some machines have a variable NAME that says theirs."""
+    tree = Path(__file__).resolve().parents[2]
+    command = ["make", "--dry-run", "--always-make", "-f", str(tree / "Makefile"), "data"]
+    for words, name in (([], "mnist"), (["NAME=cifar10"], "cifar10")):
+        environment = {**os.environ, "NAME": "DESKTOP-7"}
+        done = subprocess.run([*command, *words], cwd=tree, env=environment, capture_output=True, text=True)
+        assert f"hvd-adam data get {name}" in done.stdout, done.stderr
 
 
 def test_an_installed_launcher_finds_the_environment_that_it_is_in(bench, tmp_path):

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from hvd_adam.doctor.slurm_view import of_job
 from hvd_adam.doctor.standstill import judge
 from hvd_adam.training.heartbeat import Heartbeat, look, read
 
@@ -162,6 +163,38 @@ def test_a_folder_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
     heart = Heartbeat(tmp_path, 0, "n1", None)
     heart.stop("done")
     assert read(tmp_path) == []
+
+
+def test_a_folder_that_only_others_may_write_is_looked_at_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Heartbeat(tmp_path, 0, "n1", None).stop("backward")
+
+    def refuses(**_: Any) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("tempfile.NamedTemporaryFile", refuses)
+    beats, now = look(tmp_path)
+    assert [beat["phase"] for beat in beats] == ["backward"] and abs(now - time.time()) < 5
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("echo RUNNING on n1, None", "Slurm says of job 71: RUNNING on n1, None"),
+        ("echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1", "no longer in the queue"),
+        ("echo 'Unable to contact slurm controller' >&2; exit 1", "does not answer about job 71: Unable to contact"),
+        ("exit 1", "does not answer about job 71: squeue ended with 1"),
+    ],
+)
+def test_what_slurm_says_and_that_it_says_nothing_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, said: str
+) -> None:
+    (tmp_path / "squeue").write_text(f"#!/bin/sh\n{body}\n")
+    (tmp_path / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    (line,) = of_job("71")
+    assert said in line
 
 
 def beats_again(folder: Path, rank: int, off: float) -> None:

@@ -86,6 +86,10 @@ def test_seconds_end_a_run_too(tmp_path: Path) -> None:
     plain = {**BASE, "steps": 10**6, "max_seconds": 0.05, "evaluate": {}}
     result = train(from_plain(plain), str(tmp_path / "r"), resume=False)
     assert result is not None and (result.status, result.ended_by) == ("done", "time") and result.step < 10**6
+    again = train(from_plain(plain), str(tmp_path / "r"), resume=True)
+    assert again is not None and (again.status, again.step) == ("done before", result.step)
+    longer = train(from_plain({**plain, "max_seconds": 0.2}), str(tmp_path / "r"), resume=True)
+    assert longer is not None and (longer.status, longer.ended_by) == ("done", "time") and longer.step > result.step
 
 
 def test_a_measure_that_the_task_has_not_is_refused(tmp_path: Path) -> None:

@@ -123,6 +123,7 @@ def test_the_same_seed_makes_the_same_weights(digits):
         ("mnist", {"model": "resnet18"}, "lenet"),
         ("cifar10", {"model": "resnet19"}, "resnet18"),
         ("folder", {"size": 3}, "8 or more"),
+        ("folder", {"path": 2024}, 'path: "2024"'),
         ("toy", {"d": 0}, "1 or more"),
         ("toy", {"sigma": -1}, "at least 0"),
         ("pseudo-huber", {"a": 3.0, "delta": 1.0}, "raise delta"),
@@ -232,6 +233,33 @@ def test_a_folder_of_images_is_listed_and_classes_must_agree(tmp_path):
         task.prepare(tmp_path)
     with pytest.raises(DataError, match="absent"):
         get("folder", path="absent").prepare(tmp_path)
+
+
+def test_the_first_test_images_of_a_folder_are_of_all_classes(tmp_path):
+    from PIL import Image
+
+    for part, each in (("train", 1), ("test", 30)):
+        for name in ("dark", "grey", "light"):
+            (tmp_path / part / name).mkdir(parents=True)
+            for i in range(each):
+                Image.new("RGB", (8, 8)).save(tmp_path / part / name / f"{i}.png")
+    task = get("folder", path=".", size=8)
+    task.prepare(tmp_path)
+    _, labels = task.batch(np.arange(30), seeded(), False)
+    assert min(np.bincount(labels, minlength=3)) >= 5  # listed class by class, they would be of one
+    _, everything = task.batch(np.arange(90), seeded(), False)
+    assert np.bincount(everything).tolist() == [30, 30, 30]
+
+
+def test_a_model_that_does_not_take_images_of_this_size_is_refused_and_one_that_does_is_not_changed():
+    with pytest.raises(ConfigError, match=r"model: alexnet on images of 32 x 32[^\n]*\n[^\n]*does not take them"):
+        networks.checked(networks.named_classifier("alexnet", 10, small_images=True), "alexnet", 32)
+    torch.manual_seed(4)
+    network = networks.named_classifier("resnet18", 10, small_images=True)
+    before, drawn = {k: v.clone() for k, v in network.state_dict().items()}, torch.get_rng_state()
+    assert networks.checked(network, "resnet18", 32).training
+    assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
+    assert torch.equal(drawn, torch.get_rng_state())
 
 
 # Synthetic problems

@@ -26,7 +26,7 @@ class Places:
     root: Path = Path("/")
     packages: tuple[str, ...] = field(default_factory=lambda: tuple(sys.path))
     tree: Path = Path(__file__).resolve().parents[3]
-    folder: Path = field(default_factory=Path.cwd)
+    folder: Path = field(default_factory=lambda: working_folder())
     prefix: Path = field(default_factory=lambda: Path(sys.prefix))
 
     def read(self, path: str) -> str | None:
@@ -60,3 +60,11 @@ class Places:
             if os.access(folder / name, os.X_OK):
                 return folder / name
         return None
+
+
+def working_folder() -> Path:
+    """Where this process is, by its last name where it was removed."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return Path(os.environ.get("PWD", "/nonexistent"))

@@ -7,7 +7,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from hvd_adam.data import data_root, names, present
+from hvd_adam.data import below_home, data_root, names, present
 from hvd_adam.doctor.environment import Folder, Storage
 from hvd_adam.doctor.facts.places import Places
 from hvd_adam.files import there
@@ -16,7 +16,8 @@ from hvd_adam.files import there
 def storage(places: Places) -> Storage:
     """Runs, data, temporary files, shared memory, and the software's own folder."""
     runs = places.folder / "runs"
-    root = Path(places.environ["HVD_ADAM_DATA"]).expanduser() if "HVD_ADAM_DATA" in places.environ else data_root()
+    named = places.environ.get("HVD_ADAM_DATA")
+    root = below_home(named) if named else data_root()
     return Storage(
         runs=folder(runs if there(runs) else places.folder, places),
         data=folder(_existing(root), places),
