@@ -64,6 +64,11 @@ class Measured:
     curvature: list[Curvature] = field(default_factory=list)
 
     @property
+    def shared_out(self) -> int:
+        """The samples that a step's are drawn from without replacement; 0 where they are independent."""
+        return self.train_size if self.config.get("sampling") == "epochs" else 0
+
+    @property
     def workers(self) -> int:
         """The algorithm's s."""
         return self.config["workers"]
@@ -150,13 +155,20 @@ def find(measured: Measured, eps: float | None = None) -> Findings:
     third, extra = count // 3, _of_theta(measured.config)
     early, late = _stretch(measured, 0, third, extra), _stretch(measured, count - third, count, extra)
     square = late.noise.square.value
-    aim = eps or math.sqrt(max(square, 0.0))
     trace = late.noise.trace
+    # a gradient that is lost in its noise is no longer than the interval says, or than the noise that hides it
+    seen = next(
+        (one for one in (square, late.noise.square.high) if one > 0),
+        trace.value / (measured.workers * measured.worker_batch),
+    )
+    aim = eps or math.sqrt(seen)
     there = late.elbow
     if eps:
         there = elbow(Range(*(part + extra for part in trace)).times(1 / eps**2))
     values = [point.value for point in measured.curvature if point.value is not None]
-    batch = {"local_batch": measured.worker_batch, "workers": measured.workers}
+    batch = {
+        "local_batch": measured.worker_batch, "workers": measured.workers, "shared_out": measured.shared_out,
+    }  # fmt: skip
     return Findings(
         measured, early, late, aim, eps is not None, there, max(values, default=None),
         gradient_bound(measured.worker_square, measured.mean_square, **batch),
@@ -170,6 +182,7 @@ def _stretch(measured: Measured, start: int, end: int, extra: float) -> Stretch:
         measured.mean_square[start:end],
         local_batch=measured.worker_batch,
         workers=measured.workers,
+        shared_out=measured.shared_out,
     )
     signal = max(noise.square.value, 0.0)
     shift = extra / signal if signal else 0.0

@@ -143,7 +143,7 @@ def to_plain(prediction: Prediction) -> dict[str, Any]:
             "relative_steps": _plain(row.relative),
             "share": _plain(row.share),
             "steps": _plain(row.steps) if row.steps else None,
-            "bound_steps": None if math.isnan(row.bound) else row.bound,
+            "bound_steps": row.bound if math.isfinite(row.bound) else None,
         }
         for row in p.rows
     ]

@@ -286,9 +286,13 @@ def _noise(records: Sequence[Record]) -> NoiseScale | None:
     pairs = np.concatenate(halves) if halves else np.empty((0, 2))
     if cell.workers < 2 or not len(pairs):
         return None
-    local = cell.batch // cell.workers
+    local, first = cell.batch // cell.workers, records[0]
+    epochs = first.run.config.get("sampling") == "epochs"
+    size = next((int(record.facts["train_size"]) for record in records if record.facts.get("train_size")), 0)
     try:
-        return noise_scale(pairs[:, 0], pairs[:, 1], local_batch=local, workers=cell.workers)
+        return noise_scale(
+            pairs[:, 0], pairs[:, 1], local_batch=local, workers=cell.workers, shared_out=size if epochs else 0
+        )
     except HvdAdamError:
         return None
 

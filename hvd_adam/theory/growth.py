@@ -15,15 +15,16 @@ from hvd_adam.theory.bands import Band, band_of, point
 from hvd_adam.theory.germs import T_GERM
 from hvd_adam.theory.orders import CONSTANT, ONE, Number, Order, Unclear, exact
 from hvd_adam.theory.shapes import shape_of
-from hvd_adam.theory.trees import HORIZON, STEP, Tree, is_progress, mentions, number, replace
+from hvd_adam.theory.trees import HORIZON, STEP, Tree, at_first_step, hides_step, is_progress, mentions, number, replace
 
 _HALF, _MINUS = exact(0.5), -ONE
 
 
 def known(make: Callable[[], Band]) -> Band | None:
-    """The band's leading terms, or None where the algebra cannot tell."""
+    """The band's leading terms, or None where the algebra cannot tell, or all terms it knows cancel."""
     try:
-        return make().map(leading)
+        band = make().map(leading)
+        return None if any(not end.terms and end.rest is not None for end in (band.low, band.high)) else band
     except (Unclear, OverflowError, ZeroDivisionError, RecursionError):
         return None
 
@@ -154,10 +155,11 @@ def factors_of(tree: Tree) -> Factors:
     one = number(1)
     if not mentions(tree, "T"):
         return Factors(tree, one)
-    if not mentions(tree, "t"):
-        return Factors(one, tree)
-    if is_progress(tree) or not mentions(_without_progress(tree), "t") | mentions(_without_progress(tree), "T"):
-        return Factors(one, one, ((tree, ONE),))
+    if not hides_step(tree, "left", "piecewise"):
+        if not mentions(tree, "t"):
+            return Factors(one, tree)
+        if is_progress(tree) or not mentions(_without_progress(tree), "t") | mentions(_without_progress(tree), "T"):
+            return Factors(one, one, ((tree, ONE),))
     head = tree[0]
     if head == "*":
         return factors_of(tree[1]).times(factors_of(tree[2]))
@@ -209,7 +211,9 @@ class FamilyGrowth(Growth):
     def start(self) -> Band | None:
         """chi_1, as T grows."""
         return known(
-            lambda: self._at(self.alpha, number(1)) * self._at(self.complement, number(1)).to_the(-_HALF),
+            lambda: (
+                band_of(at_first_step(self.alpha), "T") * band_of(at_first_step(self.complement), "T").to_the(-_HALF)
+            ),
         )
 
     @cached_property
@@ -250,4 +254,7 @@ class FamilyGrowth(Growth):
         return sums is None or sums.low.lead[1].is_constant
 
     def _at(self, tree: Tree, t: Tree) -> Band:
+        """The tree at a late step: that of T's last piece; of a product that T decides the algebra knows nothing."""
+        if hides_step(tree, "left"):
+            raise Unclear
         return band_of(replace(tree, STEP, t), "T")

@@ -9,8 +9,11 @@ and both sides can be solved for what is wanted (McCandlish et al. 2018, arXiv 1
 
     ||grad f||^2 ~ (B ||g_B||^2 - b ||g_w||^2) / (B - b),     tr(Sigma) ~ (||g_w||^2 - ||g_B||^2) / (1/b - 1/B)
 
-Both are unbiased; their ratio, the noise scale tr(Sigma)/||grad f||^2, is not. So numerator and denominator
-are averaged over steps separately and divided once.
+Both are unbiased where samples are independent. Workers that share out one permutation of N samples, as in epochs, see
+different ones: the expectation of g_w . g_w' is then ||grad f||^2 - tr(Sigma)/N, and so is that of the first estimate,
+which tr(Sigma)/N is added to. (Exact at one x, where all noise is the samples'; dropout's does not depend on them.) The
+ratio of the two, the noise scale tr(Sigma)/||grad f||^2, is not unbiased. So numerator and denominator are averaged
+over steps separately and divided once.
 """
 
 from __future__ import annotations
@@ -45,7 +48,9 @@ class NoiseScale(NamedTuple):
     blocks: int
 
 
-def unbiased(worker_square: ArrayLike, mean_square: ArrayLike, *, local_batch: int, workers: int) -> np.ndarray:
+def unbiased(
+    worker_square: ArrayLike, mean_square: ArrayLike, *, local_batch: int, workers: int, shared_out: int = 0
+) -> np.ndarray:
     """tr Sigma and ||grad f||^2 of each step, shape (2, steps); single values may well be negative.
 
     Args:
@@ -53,6 +58,7 @@ def unbiased(worker_square: ArrayLike, mean_square: ArrayLike, *, local_batch: i
         mean_square: ||g_B||^2 of their average.
         local_batch: b, samples behind one worker's gradient.
         workers: s.
+        shared_out: N, where a step's samples are drawn without replacement from so many; 0: independently.
 
     Raises:
         ConfigError: fewer than two workers: the two numbers are then one.
@@ -70,11 +76,19 @@ def unbiased(worker_square: ArrayLike, mean_square: ArrayLike, *, local_batch: i
     batch = local_batch * workers
     trace = (small - large) / (1 / local_batch - 1 / batch)
     square = (batch * large - local_batch * small) / (batch - local_batch)
+    if shared_out:
+        square = square + trace / shared_out
     return np.stack([trace, square])
 
 
 def noise_scale(
-    worker_square: ArrayLike, mean_square: ArrayLike, *, local_batch: int, workers: int, level: float = 0.95
+    worker_square: ArrayLike,
+    mean_square: ArrayLike,
+    *,
+    local_batch: int,
+    workers: int,
+    shared_out: int = 0,
+    level: float = 0.95,
 ) -> NoiseScale:
     """The noise scale of a stretch of steps, in their order.
 
@@ -91,7 +105,7 @@ def noise_scale(
     Raises:
         RunError: fewer than 12 steps.
     """
-    pairs = unbiased(worker_square, mean_square, local_batch=local_batch, workers=workers)
+    pairs = unbiased(worker_square, mean_square, local_batch=local_batch, workers=workers, shared_out=shared_out)
     steps = pairs.shape[1]
     if steps < FEWEST_STEPS:
         raise RunError(
@@ -115,8 +129,8 @@ def _intervals(means: np.ndarray, level: float, steps: int) -> NoiseScale:
     trace, square = (float(value) for value in means.mean(axis=1))
     ends = reach * np.sqrt(np.diag(cov))
     return NoiseScale(
-        Range(trace, max(0.0, trace - ends[0]), trace + ends[0]),
-        Range(square, max(0.0, square - ends[1]), square + ends[1]),
+        Range(trace, max(0.0, trace - ends[0]), max(0.0, trace + ends[0])),
+        Range(square, max(0.0, square - ends[1]), max(0.0, square + ends[1])),
         _fieller(trace, square, cov * reach**2),
         steps,
         blocks,
@@ -131,11 +145,15 @@ def _fieller(top: float, bottom: float, cov: np.ndarray) -> Range:
     low = 0.0
     if c > 0:  # else a numerator of 0 is not excluded; c / (b + root) is the smaller root without cancellation
         low = c / (b + root) if b + root > 0 else 0.0
-    high = (b + root) / a if a > 0 else np.inf
-    return Range(float(value), float(low), float(high))
+    high = (
+        (b + root) / a if a > 0 and bottom > 0 else np.inf
+    )  # of a square told from 0 on the wrong side nothing is known
+    return Range(float(value), float(low), max(0.0, float(high)))
 
 
-def gradient_bound(worker_square: ArrayLike, mean_square: ArrayLike, *, local_batch: int, workers: int) -> float:
+def gradient_bound(
+    worker_square: ArrayLike, mean_square: ArrayLike, *, local_batch: int, workers: int, shared_out: int = 0
+) -> float:
     """G along the path, so that E||g||^2 <= G^2 held for every batch size: the largest over blocks of
 
         ||grad f||^2 + tr Sigma
@@ -143,6 +161,7 @@ def gradient_bound(worker_square: ArrayLike, mean_square: ArrayLike, *, local_ba
     the mean square of one sample's gradient. Blocks are of 4, 4, 8, 16, ... steps: a gradient is largest, and
     falls fastest, at the start. Points that the path did not visit say nothing.
     """
-    square = unbiased(worker_square, mean_square, local_batch=local_batch, workers=workers).sum(axis=0)
+    both = unbiased(worker_square, mean_square, local_batch=local_batch, workers=workers, shared_out=shared_out)
+    square = both.sum(axis=0)
     cuts = [4 * 2**k for k in range(60) if 4 * 2**k < len(square)]
     return float(np.sqrt(max(0.0, max(part.mean() for part in np.split(square, cuts)))))

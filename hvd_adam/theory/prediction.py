@@ -87,7 +87,12 @@ def predict(
             f"{min(workers, default=0)} workers x {worker_batch} samples", "each is at least 1", "raise it"
         )
     middle = float(s_star(sigma.value, eps, theta))
-    low, high = (middle + (end**2 - sigma.value**2) / eps**2 for end in (sigma.low, sigma.high))  # low may be 0
+    try:
+        low, high = (middle + (end**2 - sigma.value**2) / eps**2 for end in (sigma.low, sigma.high))  # low may be 0
+    except (OverflowError, ZeroDivisionError):
+        raise ConfigError(
+            f"sigma = {sigma.value:g}, eps = {eps:g}", "their squares are no numbers here", "scale the loss"
+        ) from None
     scale = Range(middle, max(0.0, low), high)
     at = elbow(scale, prefactor)
     batches = np.asarray(workers) * worker_batch
@@ -107,7 +112,7 @@ def _known_steps(batch: int, at: Range, known: tuple[int, float] | None) -> Rang
     if known is None:
         return None
     there, steps = known
-    if not (there >= 1 and steps > 0):
+    if not (there >= 1 and 0 < steps < np.inf):
         raise ConfigError(f"--known {there}:{steps:g}", "it is a batch and the steps it took", "write --known 64:1200")
     values = [float(steps * relative_steps(batch, end) / relative_steps(there, end)) for end in at]
     return Range(values[0], min(values), max(values))

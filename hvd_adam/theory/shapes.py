@@ -296,6 +296,8 @@ def _constant_power(f: Shape, e: float) -> Shape:
 def _exp(f: Shape) -> Shape:
     elasticity = _or_none(lambda: _slope(f)) if f.elasticity else None
     found = _map(f, lambda x: float(np.exp(x)), elasticity)
+    if found.range.high == 0:  # an underflow, from which no slope is to be read
+        raise Unclear
     low_open = found.range.low_open or found.range.low == 0  # exp is never 0: an underflow
     range_ = Interval(found.range.low, found.range.high, low_open, found.range.high_open)
     return Shape(range_, found.rising, found.falling, elasticity)

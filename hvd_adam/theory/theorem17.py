@@ -93,7 +93,7 @@ def steps_to(eps: Any, s: Any, **problem: Any) -> np.ndarray:
     """The T from which on F(T, s) <= eps, as a real number: T(eps, s) of the bound.
 
     The decreasing terms of F make it unique; found by bisection in log T to a relative 1e-9. An order of
-    magnitude: constants of an upper bound.
+    magnitude: constants of an upper bound. Infinite where e^700 steps are too few.
 
     Args:
         eps: the gradient norm to reach, > 0.
@@ -107,11 +107,12 @@ def steps_to(eps: Any, s: Any, **problem: Any) -> np.ndarray:
         raise ConfigError(f"eps: {eps}", "no run brings the gradient norm to 0 or below", "give eps > 0")
     start = np.log(shortest_run(problem["theta"], problem["beta"]) * (1 + 1e-9))
     low, high = np.full(eps.shape, start), np.full(eps.shape, 700.0)
+    never = bound(T=np.exp(high), s=s, **problem) > eps
     while np.max(high - low) > 1e-9:
         middle = 0.5 * (low + high)
         reached = bound(T=np.exp(middle), s=s, **problem) <= eps
         low, high = np.where(reached, low, middle), np.where(reached, middle, high)
-    return np.exp(high)
+    return np.where(never, np.inf, np.exp(high))
 
 
 def _refuse_outside(T: Any, theta: Any, beta: Any) -> None:

@@ -110,6 +110,34 @@ def mentions(tree: Tree, head: str) -> bool:
     return False
 
 
+def hides_step(tree: Tree, *heads: str) -> bool:
+    """Whether something that T decides changes with t though no t is written: in a running product, or from a piece on.
+
+    Args:
+        heads: "left", "piecewise": where to look.
+    """
+    waiting = [tree]
+    while waiting:
+        found = waiting.pop()
+        if found[0] in heads and mentions(found, "T"):
+            return True
+        waiting += parts_of(found)
+    return False
+
+
+def at_first_step(tree: Tree) -> Tree:
+    """The tree at t = 1: the first piece, and a product of one factor."""
+    if tree[0] == "piecewise":
+        return at_first_step(tree[2][0])
+    if tree[0] == "left":
+        return at_first_step(complement_of(tree[1]))
+    if tree == STEP:
+        return number(1)
+    if tree[0] in ("number", "opaque", "T"):
+        return tree
+    return (tree[0], *(at_first_step(part) for part in tree[1:]))
+
+
 def parts_of(tree: Tree) -> tuple[Tree, ...]:
     """The trees directly inside."""
     if tree[0] in ("number", "opaque", "t", "T"):

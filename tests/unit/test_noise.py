@@ -5,6 +5,7 @@ HVD_ADAM_CAMPAIGN=1 makes 5,000 repeats of each kind instead of 1,000.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 
@@ -118,6 +119,30 @@ def test_one_step_by_hand() -> None:
     assert trace == [(7 - 5) / (1 / 4 - 1 / 8)] == [16.0]
     assert square == [(8 * 5 - 4 * 7) / 4] == [3.0]  # = g_1 . g_2
     assert gradient_bound([7.0], [5.0], local_batch=4, workers=2) == pytest.approx(19**0.5)
+
+
+@pytest.mark.parametrize(("b", "workers"), [(1, 2), (1, 3), (2, 2), (1, 5)])
+def test_samples_that_are_shared_out_leave_both_without_bias(b: int, workers: int) -> None:
+    """Over all ways to deal 5 samples without replacement: the mean is the truth, to the last digit."""
+    values = np.array([3.0, -1.0, 4.0, 1.5, -5.0])
+    dealt = values[np.array(list(itertools.permutations(range(5), b * workers)))].reshape(-1, workers, b).mean(2)
+    small, large = (dealt**2).mean(1), dealt.mean(1) ** 2
+    trace, square = unbiased(small, large, local_batch=b, workers=workers, shared_out=5).mean(1)
+    assert trace == pytest.approx(values.var(ddof=1)) and square == pytest.approx(values.mean() ** 2)
+    _, without = unbiased(small, large, local_batch=b, workers=workers).mean(1)
+    assert without == pytest.approx(values.mean() ** 2 - values.var(ddof=1) / 5)
+
+
+def test_no_interval_is_turned_round_where_the_estimate_is_on_the_wrong_side_of_zero() -> None:
+    rng, wrong = np.random.default_rng(7), 0
+    for _ in range(400):
+        g = rng.standard_normal((60, 2, 3))
+        found = noise_scale((g**2).sum(2).mean(1), (g.mean(1) ** 2).sum(1), local_batch=1, workers=2)
+        wrong += found.square.value < 0 and found.square.high == 0
+        for part in (found.trace, found.square, found.scale):
+            assert 0 <= part.low <= part.high
+        assert found.square.value > 0 or found.scale.high == math.inf
+    assert wrong > 0
 
 
 def test_a_gradient_lost_in_noise_leaves_the_scale_open_above() -> None:

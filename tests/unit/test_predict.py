@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from hvd_adam.cli import main
@@ -19,6 +20,7 @@ from hvd_adam.probe.picture import draw
 from hvd_adam.theory import theorem17
 from hvd_adam.theory.elbow import OFF, RULE, Range, ruled
 from hvd_adam.theory.prediction import predict
+from hvd_adam.theory.theorem17 import steps_to
 
 FULL = ["--d", 10, "--alpha", 4, "--lipschitz", 8, "--gradient-bound", 60, "--gap", 90]
 
@@ -188,6 +190,9 @@ def test_the_picture_is_written(
         (["--sigma", "1", "--eps", "1", "--d", "0"], 2, "--d"),
         (["--sigma", "1", "--eps", "1", "--beta", "1"], 2, "--beta"),
         (["--sigma", "1", "--eps", "1", "--gap", "0", "--d", "3"], 2, "--gap"),
+        (["--sigma", "1", "--eps", "1", "--alpha", "-1"], 2, "--alpha"),
+        (["--sigma", "1", "--eps", "1", "--known", "64:inf"], 2, "Write --known 64:1200"),
+        (["--sigma", "1e200", "--eps", "1e-200"], 2, "Scale the loss"),
         (["nothing-here"], 2, "hvd-adam probe CONFIG"),
         (["not-a-probe.json"], 2, "hvd-adam probe CONFIG"),
     ],
@@ -228,3 +233,8 @@ def test_an_elbow_without_an_upper_end_is_told_and_not_drawn(tmp_path: Path) -> 
     assert json.loads(json.dumps(to_plain(found), allow_nan=False))["elbow"]["high"] is None
     with pytest.raises(ConfigError, match="Probe longer"):
         draw(found, tmp_path / "x.svg")
+
+
+def test_a_bound_that_no_run_meets_is_no_number() -> None:
+    problem = {"sigma": 20.0, "d": 10, "alpha": 1.0, "theta": 1.0, "beta": 0.9, "L": 8.0, "G": 10.0, "gap": 10.0}
+    assert np.isinf(steps_to(1e-80, 1, **problem)) and np.isfinite(steps_to(1.0, 1, **problem))

@@ -22,7 +22,7 @@ from hvd_adam.config import from_plain
 from hvd_adam.errors import RunError
 from hvd_adam.probe import curvature as curvatures
 from hvd_adam.probe.findings import Curvature, Findings, Measured, find
-from hvd_adam.probe.grid import suggest
+from hvd_adam.probe.grid import study_yaml, suggest
 from hvd_adam.probe.run import probe
 from hvd_adam.probe.wording import describe
 from hvd_adam.study import config as study_config
@@ -223,6 +223,32 @@ def made_up(scale: float, train_size: int = 0, local_batch: int = 32) -> Finding
     measured.worker_square, measured.mean_square = list((g**2).sum(2).mean(1)), list((g.mean(1) ** 2).sum(1))
     measured.curvature.append(Curvature(0, None, 1, 1, False, "no second derivative"))
     return find(measured)
+
+
+def test_a_gradient_on_the_wrong_side_of_zero_leaves_a_target_that_can_be_met() -> None:
+    seen = set()
+    for seed in range(60):
+        g = np.random.default_rng(seed).standard_normal((120, 4, 3))
+        config = {"workers": 4, "local_batch": 2, "accumulation": 1, "name": "m", "task": {"name": "toy"}}
+        measured = Measured(config, Path("p"), 1, "solo", 120, 3, 0, 1.0, list(range(1, 121)), [1.0] * 120)
+        measured.worker_square, measured.mean_square = list((g**2).sum(2).mean(1)), list((g.mean(1) ** 2).sum(1))
+        found = find(measured)
+        seen.add(found.late.noise.square.value > 0)
+        assert 0 < found.eps < 3
+        assert "at_most: 0.0\n" not in study_yaml(found)
+    assert seen == {True, False}
+
+
+def test_a_probe_knows_whether_its_samples_are_shared_out(tmp_path: Path) -> None:
+    for sampling, size in (("epochs", 1438), ("replacement", 0)):
+        document = {
+            "task": {"name": "digits", "model": "softmax"}, "algorithm": {"name": "adam", "lr": 0.0}, "workers": 2,
+            "local_batch": 64, "steps": 36, "sampling": sampling,
+        }  # fmt: skip
+        found = probe(from_plain(document), seconds=3600.0, run=str(tmp_path / sampling), world=SoloWorld())
+        assert found is not None and found.measured.shared_out == size
+        parts = found.measured.worker_square[24:], found.measured.mean_square[24:]
+        assert found.late.noise == noise_scale(*parts, local_batch=64, workers=2, shared_out=size)
 
 
 @pytest.mark.parametrize(

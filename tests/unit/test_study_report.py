@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hvd_adam.study.collect import collect
+from hvd_adam.study.analysis import _noise
+from hvd_adam.study.collect import Record, collect
 from hvd_adam.study.config import StudyConfig
 from hvd_adam.study.folder import Folder
 from hvd_adam.study.plan import plan
+from hvd_adam.theory.noise import noise_scale
 from tests import browser
 from tests.made_study import BASE, Steps, hyperbola, make, study_of
 
@@ -360,3 +362,14 @@ OVERLAPS = """(() => {
   }
   return found;
 })()"""
+
+
+@pytest.mark.parametrize(("sampling", "size"), [("epochs", 1438), ("replacement", 0)])
+def test_a_cells_noise_scale_knows_whether_its_samples_are_shared_out(sampling: str, size: int) -> None:
+    study = study_of(seeds=2, base={**study_of().base, "sampling": sampling})
+    cell = next(cell for cell in plan(study).cells if cell.workers == 4)
+    pairs = np.random.default_rng(2).uniform(1, 2, (40, 2))
+    records = [Record(run, cell, "reached", noise=pairs, facts={"train_size": 1438}) for run in cell.runs]
+    late = np.concatenate([pairs[20:], pairs[20:]])
+    local = cell.batch // 4
+    assert _noise(records) == noise_scale(late[:, 0], late[:, 1], local_batch=local, workers=4, shared_out=size)
