@@ -86,13 +86,12 @@ def predict(
         raise ConfigError(
             f"{min(workers, default=0)} workers x {worker_batch} samples", "each is at least 1", "raise it"
         )
-    middle = float(s_star(sigma.value, eps, theta))
-    try:
-        low, high = (middle + (end**2 - sigma.value**2) / eps**2 for end in (sigma.low, sigma.high))  # low may be 0
-    except (OverflowError, ZeroDivisionError):
+    if 1e150 < sigma.value < np.inf or 0 < eps < 1e-150:
         raise ConfigError(
-            f"sigma = {sigma.value:g}, eps = {eps:g}", "their squares are no numbers here", "scale the loss"
-        ) from None
+            f"sigma = {sigma.value:g}, eps = {eps:g}", "floats do not hold their squares", "scale the loss"
+        )
+    middle = float(s_star(sigma.value, eps, theta))
+    low, high = (middle + (end**2 - sigma.value**2) / eps**2 for end in (sigma.low, sigma.high))  # low may be 0
     scale = Range(middle, max(0.0, low), high)
     at = elbow(scale, prefactor)
     batches = np.asarray(workers) * worker_batch
