@@ -30,13 +30,25 @@ print(torch.__version__, MPI.Get_library_version().splitlines()[0])
 """
 
 
-def remove(folder: Path) -> None:
-    """Remove an environment; where its name is a link, such as to a larger disk, that stays, to an empty folder."""
+def remove(folder: Path, is_ours: bool) -> None:
+    """Remove an environment; where its name is a link, such as to a larger disk, that stays, to an empty folder.
+
+    Raises:
+        SetupError: it is a link to something that we have not made for this tree.
+    """
     if not folder.is_symlink():
         shutil.rmtree(folder)
         return
-    folder.resolve().mkdir(parents=True, exist_ok=True)
-    for inside in folder.iterdir():
+    target = folder.resolve()
+    target.mkdir(parents=True, exist_ok=True)
+    found = list(target.iterdir())
+    if found and not is_ours:
+        raise SetupError(
+            f"{folder} is a link to {target}",
+            "that holds something else than an environment of this tree, which would be lost",
+            "let it point to an empty folder, or remove the link",
+        )
+    for inside in found:
         shutil.rmtree(inside) if inside.is_dir() and not inside.is_symlink() else inside.unlink()
 
 
@@ -125,7 +137,7 @@ class Job:
             self.console.note(
                 "the virtual environment there is of another Python, was moved or is incomplete: made anew"
             )
-            remove(self.environment.folder)
+            remove(self.environment.folder, is_ours=self.before.get("tree") == str(self.tree))
         prerequisites.check_space(self.tree, 3 if self.options.torch_index else 9)
         interpreter = getattr(sys, "_base_executable", "") or sys.executable
         self.console.run([interpreter, "-m", "venv", self.environment.folder], self.clean_environment(), "venv")

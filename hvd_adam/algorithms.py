@@ -148,17 +148,14 @@ def named(name: str, **arguments: Any) -> Algorithm:
     Raises:
         ConfigError: an unknown name or argument; lists the known ones.
     """
-    if name not in MEMBERS:
-        near = difflib.get_close_matches(name, MEMBERS, n=1)
-        cure = f"did you mean {near[0]}?" if near else "choose one of these"
-        raise ConfigError(f"algorithm: {name}", f"there is no such member; there are {', '.join(MEMBERS)}", cure)
-    known = inspect.signature(MEMBERS[name]).parameters
+    member = _member(name)
+    known = inspect.signature(member).parameters
     unknown = [key for key in arguments if key not in known]
     if unknown:
         raise ConfigError(
             f"algorithm {name}: {', '.join(unknown)}", "it has no such argument", f"it takes {', '.join(known)}"
         )
-    return MEMBERS[name](**arguments)
+    return member(**arguments)
 
 
 def check_arguments(name: str, options: dict[str, Any]) -> None:
@@ -167,15 +164,7 @@ def check_arguments(name: str, options: dict[str, Any]) -> None:
     Raises:
         ConfigError: there is no such member, or an argument is of another type.
     """
-    member = MEMBERS.get(name)
-    if member is None:
-        near = difflib.get_close_matches(name, MEMBERS, n=1)
-        raise ConfigError(
-            f"algorithm: {name}",
-            f"there is no such member; there are {', '.join(MEMBERS)}",
-            f"did you mean {near[0]}?" if near else "name one of these, or write an optimizer section",
-        )
-    for key, parameter in inspect.signature(member).parameters.items():
+    for key, parameter in inspect.signature(_member(name)).parameters.items():
         value = options.get(key, parameter.default)
         kind = str(parameter.annotation)
         if kind == "Any":
@@ -185,3 +174,14 @@ def check_arguments(name: str, options: dict[str, Any]) -> None:
             raise ConfigError(
                 f"algorithm.{key}: {value!r}", f"it takes {number} there", f"say {key}: {parameter.default}"
             )
+
+
+def _member(name: str) -> Callable[..., Algorithm]:
+    if name not in MEMBERS:
+        near = difflib.get_close_matches(name, MEMBERS, n=1)
+        raise ConfigError(
+            f"algorithm: {name}",
+            f"there is no such member; there are {', '.join(MEMBERS)}",
+            f"did you mean {near[0]}?" if near else "name one of these, or write an optimizer section",
+        )
+    return MEMBERS[name]

@@ -186,7 +186,7 @@ class MpiWorld:
         self._comm.Abort(code)
 
     def close(self) -> None:
-        if sys.exc_info()[0] is None:  # else the others may wait elsewhere for this rank, which is to end them
+        if sys.exc_info()[0] is None:  # else they would wait here and there for each other; an exception ends them all
             self._end()
 
     def _end(self) -> None:

@@ -101,4 +101,8 @@ class World(Protocol):
         """Ends every rank of the job at once; does not return."""
 
     def close(self) -> None:
-        """Leaves the job in good order; the last call on a World. Does nothing while an exception is on its way."""
+        """Leaves the job in good order; the last call on a World.
+
+        Does nothing inside of `except`, nor of a `finally` or a `with` that an exception runs through: the others may
+        be in another call, and hear that this rank has left.
+        """

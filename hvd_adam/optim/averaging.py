@@ -23,6 +23,7 @@ from torch import Tensor
 
 from hvd_adam.comm.placement import set_seed
 from hvd_adam.comm.protocol import Handle, World
+from hvd_adam.optim import refusals
 from hvd_adam.optim.agreement import agree_on_shapes, share_from_root
 from hvd_adam.optim.buckets import HOOKS, LOSS, PRESENCE, SAMPLES, SQUARES, STOP, Bucket, lay_out
 from hvd_adam.optim.divided import divide
@@ -33,14 +34,6 @@ from hvd_adam.optim.module_buffers import ModuleBuffers
 from hvd_adam.optim.options import check_options, check_parameters, check_sizes
 from hvd_adam.optim.outcome import Outcome
 from hvd_adam.optim.own_gradients import OwnGradients
-from hvd_adam.optim.refusals import (
-    refuse_closure,
-    refuse_late,
-    refuse_newcomers,
-    refuse_other_workers,
-    refuse_scaler_around,
-    refuse_sparse,
-)
 from hvd_adam.optim.tree import SubtreeSums, start_sum_over_workers, sum_of_values
 from hvd_adam.optim.wire import HalfWire
 from hvd_adam.randomness import seed_for
@@ -85,7 +78,7 @@ class DistributedOptimizer:
     _loss: float | Tensor  # over this worker's passes; a tensor on a GPU
     _samples: int
     _step_supports_amp_scaling = True  # makes GradScaler.step set these two
-    grad_scale = found_inf = property(None, lambda self, value: refuse_scaler_around())
+    grad_scale = found_inf = property(None, lambda self, value: refusals.refuse_scaler_around())
 
     def __init__(
         self,
@@ -118,18 +111,11 @@ class DistributedOptimizer:
         check_parameters(self._parameters, scaled=scaler is not None)
         share_weights = share_weights and not check_every
         options = {
-            "bucket_mb": bucket_mb,
-            "share_weights": share_weights,
-            "workers": self.worker_count,
-            "accumulation": accumulation,
-            "determinism": determinism,
-            "wire": wire,
-            "noise_every": noise_every,
-            "a scaler": scaler is not None,
-            "clip_norm": clip_norm,
-            "skip_nonfinite": skip_nonfinite,
-            "check_every": check_every,
-        }
+            "bucket_mb": bucket_mb, "share_weights": share_weights, "workers": self.worker_count,
+            "accumulation": accumulation, "determinism": determinism, "wire": wire, "noise_every": noise_every,
+            "a scaler": scaler is not None, "clip_norm": clip_norm and float(clip_norm),
+            "skip_nonfinite": skip_nonfinite, "check_every": check_every,
+        }  # fmt: skip
         buffers = list(model.buffers()) if model is not None else []
         agree_on_shapes(world, self._parameters, buffers, options)
         share_from_root(world, [*self._parameters, *buffers])
@@ -210,7 +196,14 @@ class DistributedOptimizer:
             self._wire.load(state["wire"])
 
     def workers(self, step: int) -> Iterator[int]:
-        """This rank's workers of step t >= 1, in turn; inside, all random state is that worker's own."""
+        """This rank's workers of step t >= 1, in turn; inside, all random state is that worker's own.
+
+        Called once more before `step`, it begins the step anew, where nothing has left and no gradient is there.
+        """
+        if self._worker is not None and not self._launched and all(p.grad is None for p in self._parameters):
+            self._buffers.rewind()
+            self._sums.forget()
+            self._reset()
         for worker in self.workers_here:
             if self._worker is None:
                 self._buffers.keep()
@@ -239,10 +232,10 @@ class DistributedOptimizer:
             ConfigError: a closure instead of `stop`.
         """
         if callable(stop):
-            refuse_closure()
-        refuse_newcomers(self.optimizer, self._number)
-        if self._workers_done + 1 < len(self.workers_here):
-            refuse_other_workers(self._workers_done + 1, self.workers_here)
+            refusals.refuse_closure()
+        refusals.refuse_newcomers(self.optimizer, self._number)
+        apart = self.exact or self._buffers.size > 0 or self.noise_every > 0
+        refusals.refuse_missing_workers(self._workers_done, self.workers_here, self._passes // self.accumulation, apart)
         self._close_worker(last=True, stop=stop)
         self._mean.begin(self._steps_taken + 1)
         started = time.perf_counter()
@@ -304,15 +297,15 @@ class DistributedOptimizer:
             self._pass_watched = True
             torch.autograd.Variable._execution_engine.queue_callback(self._pass_ended)
         if parameter.grad is not None and parameter.grad.is_sparse:
-            refuse_sparse(parameter)
+            refusals.refuse_sparse(parameter)
         number = self._number[id(parameter)]
         if number in self._kept:
             if self._workers_done:
-                refuse_late(parameter, self.accumulation)
+                refusals.refuse_late(parameter, self.accumulation)
             return self._kept.came(number)
         bucket = self._layout.bucket_of[number]
         if bucket.index < self._launched:
-            refuse_late(parameter, self.accumulation)
+            refusals.refuse_late(parameter, self.accumulation)
         self._filling.take(number)
         self.world.progress()
         last = self._workers_done == len(self.workers_here) - 1 and self._passes >= self.accumulation - 1
@@ -339,7 +332,7 @@ class DistributedOptimizer:
     def _close_worker(self, last: bool, stop: bool = False) -> None:
         """Ends one worker: takes in gradients set by hand, writes its riders, merges it into the tree."""
         if not last and self._workers_done + 1 == len(self.workers_here):
-            refuse_other_workers(self._workers_done + 2, self.workers_here)
+            refusals.refuse_other_workers(self._workers_done + 2, self.workers_here)
         self._filling.sweep(self._launched, last)
         touched = self._filling.touched
         slots = self._layout.riders
@@ -355,6 +348,8 @@ class DistributedOptimizer:
             slots.add_(riders)
         if self.exact:
             self._keep_for_the_tree()
+        elif not last:
+            self._filling.let_go()
         self._workers_done += 1
         self._loss, self._samples, self._passes = 0.0, 0, 0
         self._filling.touched = set()

@@ -47,6 +47,12 @@ class Filling:
         self.touched.add(number)
         self.filled.add(number)
 
+    def let_go(self) -> None:
+        """Between two workers: the next one's gradients are its own, and not the sum so far with them added."""
+        for number in self.touched:
+            if number not in self._kept:
+                self._parameters[number].grad = None
+
     def sweep(self, launched: int, last: bool) -> None:
         """Looks at every parameter once: gradients set or taken away by hand are honoured.
 
@@ -74,7 +80,7 @@ class Filling:
                 if bucket.left_at not in (None, bucket.version):
                     refuse_late_change()
             elif gradient is not None and not own:
-                if number in self.filled and not low:
+                if number in self.filled and number in self.touched and not low:  # p.grad was the sum so far
                     view.zero_()
                     self.filled.discard(number)
                 self.take(number)

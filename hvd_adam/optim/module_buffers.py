@@ -64,17 +64,19 @@ class ModuleBuffers:
 
     def _settle(self) -> None:
         """What a module has set in place of a buffer goes into the buffer, and the buffer back to its place."""
-        for holder, name, buffer in self._places:
-            now = holder.get(name)
-            if now is not buffer:
-                if now is None or (now.shape, now.dtype, now.device) != (buffer.shape, buffer.dtype, buffer.device):
-                    refuse_other_buffer(name, buffer, now)
+        for module, name, buffer in self._places:
+            now = module._buffers.get(name)
+            if now is buffer:
+                continue
+            if now is not None and (now.shape, now.dtype, now.device) == (buffer.shape, buffer.dtype, buffer.device):
                 buffer.copy_(now.detach())
-                holder[name] = buffer
+                module._buffers[name] = buffer
+            elif name not in module._non_persistent_buffers_set:  # a cache may grow, and is the module's own then
+                refuse_other_buffer(name, buffer, now)
 
 
-def _places(model: torch.nn.Module) -> Iterator[tuple[dict[str, Tensor | None], str, Tensor]]:
+def _places(model: torch.nn.Module) -> Iterator[tuple[torch.nn.Module, str, Tensor]]:
     """Of each buffer what holds it, and by which name; a compiled module's cannot be set anew."""
     for module in model.modules():
         if isinstance(module._buffers, dict):
-            yield from ((module._buffers, name, one) for name, one in module._buffers.items() if one is not None)
+            yield from ((module, name, one) for name, one in module._buffers.items() if one is not None)

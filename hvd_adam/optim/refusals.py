@@ -35,11 +35,25 @@ def refuse_late(parameter: torch.Tensor, passes: int) -> NoReturn:
     )
 
 
+def refuse_missing_workers(done: int, here: range, passes: int, apart: bool) -> None:
+    """Raises RunError where a step is to be taken before all workers of this rank have made their passes.
+
+    Args:
+        done: so many have been gone through and left.
+        here: all of them.
+        passes: of the others, for so many workers.
+        apart: something is asked for of each, so that passes alone do not do.
+    """
+    left = len(here) - done
+    if left > 1 and (apart or passes < left):
+        refuse_other_workers(done + 1, here)
+
+
 def refuse_other_workers(made: int, here: range) -> NoReturn:
     """Raises RunError: a step has gradients of `made` workers, and this rank plays those of `here`."""
     raise RunError(
         f"a step with {made} {'worker' if made == 1 else 'workers'} on a rank that plays {len(here)}",
-        "its mean counts all of them, so that those left out would be zeros, and those too many count twice",
+        "its mean, and what each worker starts from, count on all of them, and on no others",
         "for worker in optimizer.workers(step): one backward pass or `accumulation` each; then optimizer.step()",
     )
 

@@ -52,6 +52,10 @@ class SubtreeSums:
                 vector.add_(other)
             self._stack[-2:] = [(union, mine)]
 
+    def forget(self) -> None:
+        """Starts afresh."""
+        self._stack = []
+
     def pop(self) -> list[list[torch.Tensor]]:
         """The vectors of each node of `whole_subtrees`, and starts afresh."""
         stack, self._stack = self._stack, []

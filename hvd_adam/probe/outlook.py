@@ -129,7 +129,9 @@ def _line(p: Prediction, place: int) -> str:
     line = f"{row.workers:>8,}{row.batch:>11,}{ratio:>22}{share:>24}"
     if row.steps is not None:
         line += f"{number(row.steps.low) + ' to ' + number(row.steps.high):>20}"
-    return line if math.isnan(row.bound) else line + f"{row.bound:>18.2e}"
+    if math.isnan(row.bound):
+        return line
+    return line + (f"{row.bound:>18.2e}" if math.isfinite(row.bound) else f"{'none':>18}")
 
 
 def to_plain(prediction: Prediction) -> dict[str, Any]:

@@ -322,8 +322,8 @@ def _runs(made: Analysis) -> Iterator[Sentence]:
     elsewhere = [record for record in made.records if record.elsewhere]
     if elsewhere:
         yield Sentence(
-            f"{plural(len(elsewhere), 'run')} were begun on another number of ranks than the study now says: their "
-            "steps count, their seconds do not.",
+            f"Begun on another number of ranks than the study now says: {plural(len(elsewhere), 'run')}, whose steps "
+            "count, and whose seconds do not.",
             WARNING,
         )
     for warning in made.plan.warnings:

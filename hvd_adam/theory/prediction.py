@@ -86,7 +86,7 @@ def predict(
         raise ConfigError(
             f"{min(workers, default=0)} workers x {worker_batch} samples", "each is at least 1", "raise it"
         )
-    if 1e150 < sigma.value < np.inf or 0 < eps < 1e-150:
+    if any(1e150 < one < np.inf for one in (*sigma, eps)) or 0 < eps < 1e-150:
         raise ConfigError(
             f"sigma = {sigma.value:g}, eps = {eps:g}", "floats do not hold their squares", "scale the loss"
         )

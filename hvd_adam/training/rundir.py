@@ -124,13 +124,19 @@ def finished(path: Path, steps: int, seconds: float | None, made: type[Made]) ->
         steps, seconds: how far the run is to go now; None: for as long as it takes.
     """
     facts = _mapping(path / FINISHED)
-    step, ended_by, spent = facts.get("step", 0), facts.get("ended_by"), sum(facts.get("seconds", {}).values())
-    ended_early = ended_by == "target" or (ended_by == "time" and seconds is not None and spent >= seconds)
+    step, ended_by = facts.get("step", 0), facts.get("ended_by")
+    ended_early = ended_by == "target" or (ended_by == "time" and seconds is not None and _spent(facts) >= seconds)
     if facts.get("status") != "done" or not isinstance(step, int) or (step < steps and not ended_early):
         return None
     known = made.__dataclass_fields__  # type: ignore[attr-defined]
     values = {key: _number_again(value) for key, value in facts.items() if key in known}
     return made(**{**values, "path": path, "status": "done before"})
+
+
+def _spent(facts: dict[str, Any]) -> float:
+    """Seconds of training that a result tells of."""
+    phases = facts.get("seconds")
+    return sum(phases.values()) if isinstance(phases, dict) else 0.0
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

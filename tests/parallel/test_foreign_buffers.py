@@ -117,3 +117,17 @@ def test_ranks_with_other_buffers_are_refused_by_name(world: World, odd: int, te
         RunError, match=f"{text}.* on rank {world.size - 1}" if world.size > 2 else text.split(" is ")[0]
     ):
         averaged(world, model)
+
+
+def test_a_cache_that_is_not_kept_with_the_model_may_grow(world: World) -> None:
+    model = Counting()
+    model.register_buffer("cache", torch.zeros(2), persistent=False)
+    optimizer = averaged(world, model)
+    for step in range(1, 3):
+        for worker in optimizer.workers(step):
+            model(float(worker + 1)).backward()
+            model.register_buffer("cache", torch.full((2 + step,), float(step)), persistent=False)
+        optimizer.step()
+        optimizer.zero_grad()
+        assert torch.equal(dict(model.named_buffers())["cache"], torch.full((2 + step,), float(step)))
+    assert torch.allclose(model.total, torch.full((2,), 2 * (2 * world.size + 1) / 2))

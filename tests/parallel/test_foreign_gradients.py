@@ -154,11 +154,12 @@ def test_a_parameter_without_numbers_goes_along_in_a_bucket_that_leaves_early(wo
 
 def test_passes_that_keep_their_graph_are_added_up_once(world: World, mode: str) -> None:
     """Autograd then hands over the sum so far in new memory."""
-    (one, other), optimizer = pair(world, mode, accumulation=2)
-    for factor in (1.0, 3.0):
-        (factor * (one.sum() + other.sum())).backward(create_graph=True)
-    optimizer.step()
-    assert torch.equal(one.detach(), torch.full((3,), -1.0)) and torch.equal(other.detach(), torch.full((2,), -1.0))
+    (one, other), optimizer = pair(world, mode, accumulation=2, workers=2 * world.size)
+    for worker in optimizer.workers(1):
+        for factor in (1.0, 3.0):
+            (factor * (worker % 2 + 1) * (one.sum() + other.sum())).backward(create_graph=True)
+    optimizer.step()  # the mean of 1, 3, 2 and 6
+    assert torch.equal(one.detach(), torch.full((3,), -2.0)) and torch.equal(other.detach(), torch.full((2,), -2.0))
 
 
 def test_a_hook_of_the_users_may_replace_the_sum_so_far(world: World) -> None:
@@ -183,3 +184,33 @@ def test_a_pass_that_was_given_up_before_the_step_does_not_count(world: World, m
     (one.sum() + other.sum()).backward()
     assert not optimizer.step().skipped
     assert torch.equal(one, torch.zeros(3)) and torch.equal(other, torch.zeros(2))
+
+
+def test_a_step_that_was_given_up_begins_anew(world: World, mode: str) -> None:
+    """Before backward, after it, and between two workers."""
+    (one, other), optimizer = pair(world, mode, workers=2 * world.size)
+    for passes in (0, 1, 2):
+        for number, _ in enumerate(optimizer.workers(1)):
+            if number < passes:
+                (7 * one.sum() + other.sum()).backward()
+                optimizer.add(torch.tensor(7.0), 5)
+            if number == max(0, passes - 1):
+                optimizer.zero_grad()
+                break
+    for _ in optimizer.workers(1):
+        (one.sum() + other.sum()).backward()
+        optimizer.add(torch.tensor(1.0), 3)
+    outcome = optimizer.step()
+    assert torch.equal(one, torch.zeros(3)) and torch.equal(other, torch.zeros(2))
+    assert outcome.loss == 1.0 and outcome.samples == 6 * world.size
+
+
+def test_a_gradient_set_by_hand_for_a_later_worker_is_added(world: World, mode: str) -> None:
+    (one, other), optimizer = pair(world, mode, workers=2 * world.size)
+    for number, _ in enumerate(optimizer.workers(1)):
+        if number == 0:
+            (one.sum() + other.sum()).backward()
+        else:
+            one.grad = torch.full((3,), 3.0)
+    optimizer.step()
+    assert torch.equal(one, torch.full((3,), -1.0)) and torch.equal(other, torch.full((2,), 0.5))

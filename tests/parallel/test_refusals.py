@@ -175,3 +175,20 @@ def test_ranks_that_average_in_other_ways_are_refused_by_name(world: World, opti
         pytest.skip("one rank averages in one way")
     with pytest.raises(RunError, match=f"{option} is "):
         wrapped(world, nn.Linear(2, 1), **({option: value} if world.rank else {}))
+
+
+def test_passes_of_all_workers_without_naming_them_are_their_sum(world: World) -> None:
+    """Where nothing is asked for of each worker alone."""
+    model = nn.Linear(3, 1, bias=False)
+    nn.init.zeros_(model.weight)
+    optimizer = DistributedOptimizer(torch.optim.SGD(model.parameters(), lr=1.0), world, workers=2 * world.size)
+    for factor in (1.0, 3.0):
+        (factor * model(torch.ones(1, 3)).sum()).backward()
+    optimizer.step()
+    assert torch.equal(model.weight.detach(), torch.full((1, 3), -2.0))
+    norm = nn.BatchNorm1d(3)
+    optimizer = wrapped(world, norm, workers=2 * world.size)
+    for _ in range(2):
+        norm(torch.randn(4, 3)).sum().backward()
+    with pytest.raises(RunError, match="on a rank that plays 2"):
+        optimizer.step()

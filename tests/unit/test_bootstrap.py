@@ -116,16 +116,19 @@ def test_a_home_that_nobody_knows_is_said_with_what_to_set(monkeypatch):
 def test_an_environment_on_another_disk_is_made_anew_there(tmp_path):
     disk, folder = tmp_path / "disk", tmp_path / ".venv"
     folder.symlink_to(disk)
-    steps.remove(folder)  # it points nowhere yet
+    steps.remove(folder, is_ours=False)  # it points nowhere yet
     (disk / "bin").mkdir()
     (disk / "bin/python").write_text("")
     (disk / "lib64").symlink_to("bin")
     (disk / "pyvenv.cfg").write_text("")
-    steps.remove(folder)
+    with pytest.raises(SetupError, match=r"is a link to .*disk"):
+        steps.remove(folder, is_ours=False)
+    assert len(list(disk.iterdir())) == 3
+    steps.remove(folder, is_ours=True)
     assert folder.is_symlink() and disk.is_dir() and not list(disk.iterdir())
     folder.unlink()
     (folder / "bin").mkdir(parents=True)
-    steps.remove(folder)
+    steps.remove(folder, is_ours=False)
     assert not folder.exists()
 
 

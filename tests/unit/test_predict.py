@@ -193,6 +193,7 @@ def test_the_picture_is_written(
         (["--sigma", "1", "--eps", "1", "--alpha", "-1"], 2, "--alpha"),
         (["--sigma", "1", "--eps", "1", "--known", "64:inf"], 2, "Write --known 64:1200"),
         (["--sigma", "1e200", "--eps", "1e-200"], 2, "Scale the loss"),
+        (["--sigma", "1", "--eps", "1e200"], 2, "Scale the loss"),
         (["nothing-here"], 2, "hvd-adam probe CONFIG"),
         (["not-a-probe.json"], 2, "hvd-adam probe CONFIG"),
     ],
