@@ -107,8 +107,8 @@ def agree_on_shapes(
     shapes = [(tuple(one.shape), strides_of(one), str(one.dtype), one.device.type) for one in parameters]
     count, short = sum(one.numel() for one in parameters), hashlib.blake2b(repr(shapes).encode(), digest_size=4)
     model = f"{len(shapes)} tensors of {count:,} numbers, shapes {short.hexdigest()}"
-    kinds = {f"buffer {i} of it": f"{tuple(one.shape)}, {one.dtype}" for i, one in enumerate(buffers)}
-    agree(world, {"the model": model, "its number of buffers": len(kinds), **kinds, **options})
+    kinds = {f"buffer {i} of the model": f"{tuple(one.shape)}, {one.dtype}" for i, one in enumerate(buffers)}
+    agree(world, {"the model": model, "the model's number of buffers": len(kinds), **kinds, **options})
 
 
 def from_root(world: World, decide: Callable[[], Made]) -> Made:

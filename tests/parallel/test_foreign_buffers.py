@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -25,9 +27,9 @@ class Counting(nn.Module):
         return (self.weight * number).sum()
 
 
-def averaged(world: World, model: nn.Module, workers: int = 2, **options: object) -> DistributedOptimizer:
+def averaged(world: World, model: nn.Module, workers: int = 2, **options: Any) -> DistributedOptimizer:
     sgd = torch.optim.SGD(model.parameters(), lr=0.1)
-    return DistributedOptimizer(sgd, world, model=model, workers=workers * world.size, **options)  # type: ignore[arg-type]
+    return DistributedOptimizer(sgd, world, model=model, workers=workers * world.size, **options)
 
 
 def take_step(optimizer: DistributedOptimizer, model: nn.Module, step: int) -> None:
@@ -104,7 +106,9 @@ def test_a_buffer_that_becomes_another_size_is_refused(world: World) -> None:
         optimizer.step()
 
 
-@pytest.mark.parametrize(("odd", "text"), [(3, r"buffer 0 of it is \"\(3,\)"), (0, "its number of buffers is 0")])
+@pytest.mark.parametrize(
+    ("odd", "text"), [(3, r"buffer 0 of the model is \"\(3,\)"), (0, "the model's number of buffers is 0")]
+)
 def test_ranks_with_other_buffers_are_refused_by_name(world: World, odd: int, text: str) -> None:
     if world.size == 1:
         pytest.skip("one rank has one model")
