@@ -91,10 +91,12 @@ class Subject:
             return shape
         end, inside, start = limit_of(limit.low), shape.range, shape_of(tree, first, first).range
         approached = any(not order.is_constant for _, order in limit.low.terms)  # and never reached, being monotone
-        if shape.rising and end <= inside.high:
-            bounds = Interval(max(inside.low, start.low), end, inside.low_open, approached)
+        if shape.rising and end <= inside.high:  # the start's value is reached, what bounds the whole may not be
+            low, low_open = max((inside.low, inside.low_open), (start.low, start.low_open))
+            bounds = Interval(low, end, low_open, approached)
         elif shape.falling and end >= inside.low:
-            bounds = Interval(end, min(inside.high, start.high), approached, inside.high_open)
+            high, high_reached = min((inside.high, not inside.high_open), (start.high, not start.high_open))
+            bounds = Interval(end, high, approached, not high_reached)
         else:
             return shape
         return dataclasses.replace(shape, range=bounds)

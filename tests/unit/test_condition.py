@@ -9,6 +9,7 @@ import pytest
 
 from hvd_adam.algorithms import MEMBERS, named
 from hvd_adam.schedules import LinearWarmup, PolynomialTheta, Power, Product
+from hvd_adam.schedules.expressions import parse
 from hvd_adam.theory.condition import check, check_algorithm
 from hvd_adam.theory.report import headline
 from hvd_adam.theory.verdict import State
@@ -44,6 +45,23 @@ def test_polynomial_family_holds_exactly_where_corollary_10_says(r, s, holds):
 )
 def test_rate_is_that_of_corollary_10(r, s, rate):
     assert check(alpha=Power(1.0, s), theta=PolynomialTheta(0.5, r), beta=0.9).rate == rate
+
+
+@pytest.mark.parametrize(
+    "theta",
+    [  # each is 0 at t = 1, which it reaches, however the limit lies
+        "1 - 1/sqrt(t)",
+        "1 - sqrt(t)/t",
+        "1 - t/t^2",
+        "1 - t^2/t^3",
+        "1 - (t+1)/(2*t^1.5)",
+        "1 - 0.5*max(2*t, log(t+2)/t)/t",
+    ],
+)
+def test_a_theta_that_begins_at_0_breaks_clause_2_however_it_is_written(theta):
+    verdict = check(alpha=parse("0.1/sqrt(t)"), theta=parse(theta), beta=0.9)
+    assert not verdict.holds
+    assert 2 in [clause.number for clause in verdict.failing]
 
 
 def test_torchs_adam_fails_at_clause_4_alone_with_its_floor_and_constant():
