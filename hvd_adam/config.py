@@ -20,7 +20,8 @@ from hvd_adam.config_errors import first_error
 from hvd_adam.errors import ConfigError
 from hvd_adam.schedules import Constant, Schedule, as_schedule, check_training_domain
 
-# Facts of the launch: they change neither the trajectory nor what a checkpoint may continue.
+# Facts of the launch: what a checkpoint may continue does not depend on them, nor does the trajectory: to rounding, as
+# on the number of ranks, and by no bit with `determinism: exact`.
 LAUNCH_KEYS = frozenset(
     {"name", "engine", "threads", "max_seconds", "stall_limit", "bucket_mb", "check_every", "noise_every"}
     | {"share_weights", "checkpoint", "data", "stage", "condition"}
@@ -130,6 +131,13 @@ class Target(Section):
             if streak == self.in_a_row:
                 return before, since
         return None
+
+    def not_met_until(self, evaluations: Sequence[tuple[int, Mapping[str, float]]]) -> int:
+        """The last step at which it was not met, 0 where there is none: what a run that did not reach it still tells.
+
+        A run that ends within a streak shorter than `in_a_row` may have reached it at the streak's begin.
+        """
+        return max((step for step, measures in evaluations if not self.met_by(measures)), default=0)
 
 
 class EvaluateSection(Section):

@@ -33,7 +33,7 @@ def share_from_root(world: World, tensors: Iterable[torch.Tensor]) -> None:
     Raises:
         RunError: they differ afterwards.
     """
-    tensors = [tensor.detach() for tensor in tensors]
+    tensors = [tensor.data for tensor in tensors]  # their versions stay: another optimizer may look at them
     for some in _parcels(tensors):
         if len(some) == 1 and some[0].is_contiguous():
             for piece in some[0].view(-1).view(torch.uint8).split(_PIECE):
@@ -93,22 +93,49 @@ def agree(world: World, facts: Mapping[str, Any]) -> None:
             )
 
 
-def agree_on_shapes(
-    world: World, parameters: Sequence[torch.Tensor], buffers: Sequence[torch.Tensor], options: Mapping[str, Any]
-) -> None:
-    """Checks that all ranks average gradients, and buffers, of the same shapes in the same way.
+def start_equal(
+    world: World,
+    parameters: Sequence[torch.Tensor],
+    optimizer: torch.optim.Optimizer,
+    model: torch.nn.Module | None,
+    options: Mapping[str, Any],
+) -> list[torch.Tensor]:
+    """Checks that all ranks average in the same way, and gives them rank 0's weights and buffers.
 
     Args:
+        parameters: those of `optimizer` whose gradients are averaged.
+        model: may have more weights: frozen ones, or another optimizer's.
         options: of the averaging, by name.
 
+    Returns all weights, of optimizer and model.
+
     Raises:
-        RunError: they do not; says which rank has another model.
+        RunError: a rank has another model, or averages it in another way.
     """
+    owned = [one for group in optimizer.param_groups for one in group["params"]]
+    weights = list(dict.fromkeys([*parameters, *owned, *(model.parameters() if model is not None else [])]))
+    buffers = list(model.buffers()) if model is not None else []
+    _agree_on_shapes(world, parameters, {"buffer": buffers, "other weight": weights[len(parameters) :]}, options)
+    share_from_root(world, [*weights, *buffers])
+    return weights
+
+
+def _agree_on_shapes(
+    world: World,
+    parameters: Sequence[torch.Tensor],
+    beside: Mapping[str, Sequence[torch.Tensor]],
+    options: Mapping[str, Any],
+) -> None:
     shapes = [(tuple(one.shape), strides_of(one), str(one.dtype), one.device.type) for one in parameters]
     count, short = sum(one.numel() for one in parameters), hashlib.blake2b(repr(shapes).encode(), digest_size=4)
     model = f"{len(shapes)} tensors of {count:,} numbers, shapes {short.hexdigest()}"
-    kinds = {f"buffer {i} of the model": f"{tuple(one.shape)}, {one.dtype}" for i, one in enumerate(buffers)}
-    agree(world, {"the model": model, "the model's number of buffers": len(kinds), **kinds, **options})
+    counts = {f"the model's number of {kind}s": len(them) for kind, them in beside.items()}
+    kinds = {
+        f"{kind} {i} of the model": f"{tuple(one.shape)}, {one.dtype}"
+        for kind, them in beside.items()
+        for i, one in enumerate(them)
+    }
+    agree(world, {"the model": model, **counts, **kinds, **options})
 
 
 def from_root(world: World, decide: Callable[[], Made]) -> Made:

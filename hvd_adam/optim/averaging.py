@@ -24,8 +24,8 @@ from torch import Tensor
 from hvd_adam.comm.placement import set_seed
 from hvd_adam.comm.protocol import Handle, World
 from hvd_adam.optim import refusals
-from hvd_adam.optim.agreement import agree_on_shapes, share_from_root
-from hvd_adam.optim.buckets import HOOKS, LOSS, PRESENCE, SAMPLES, SQUARES, STOP, Bucket, lay_out
+from hvd_adam.optim.agreement import start_equal
+from hvd_adam.optim.buckets import HOOKS, LARGEST, LOSS, PRESENCE, SAMPLES, SQUARES, STOP, Bucket, lay_out
 from hvd_adam.optim.divided import divide
 from hvd_adam.optim.filling import Filling
 from hvd_adam.optim.kept import keep
@@ -45,8 +45,8 @@ class DistributedOptimizer:
     Args:
         optimizer: the optimizer that takes the step.
         world: from `hvd_adam.init()`.
-        model: its floating buffers (batch norm) are averaged over workers, and its weights and buffers
-            start equal on all ranks; None leaves buffers alone.
+        model: its floating buffers (batch norm) are averaged over workers, and all its weights and buffers, frozen
+            ones too, start equal on all ranks; None leaves alone what is not the optimizer's.
         workers: the algorithm's s, a multiple of the number of ranks; None is one a rank.
         accumulation: backward passes of each worker in a step; their mean counts.
         clip_norm: largest Euclidean norm of the averaged gradient; None does not clip.
@@ -55,7 +55,7 @@ class DistributedOptimizer:
         skip_nonfinite: all ranks leave out a step whose averaged gradient is not finite.
         determinism: "exact" sums over workers in one fixed order: equal bit for bit on any number of
             ranks that divides workers. "default" is the plain allreduce.
-        seed: random states inside `workers()` depend on (seed, step, worker).
+        seed: torch's random state inside `workers()` depends on (seed, step, worker).
         scaler: a torch.amp.GradScaler whose `scale` the losses went through; gradients are unscaled after
             they were averaged, so that all ranks skip the same steps, and its scale adapts by itself.
         check_every: compares parameter hashes every so many steps, and names a rank that drifted.
@@ -68,6 +68,7 @@ class DistributedOptimizer:
 
     Ranks of one machine may divide GenericAdam's step (`divided.divide`): the weights then lie in other memory than
     before, and the moments in one for all of them, which its own `step` is not to be called on beside this one's.
+    Gradients of parameters below 32 bits are float32 from backward to the step, `p.grad` as well.
     `tell`, a function that may be set, hears "wait" and "backward" where a sum is made inside of backward.
 
     Raises:
@@ -116,10 +117,8 @@ class DistributedOptimizer:
             "a scaler": scaler is not None, "clip_norm": clip_norm and float(clip_norm),
             "skip_nonfinite": skip_nonfinite, "check_every": check_every,
         }  # fmt: skip
-        buffers = list(model.buffers()) if model is not None else []
-        agree_on_shapes(world, self._parameters, buffers, options)
-        share_from_root(world, [*self._parameters, *buffers])
-        self._buffers = ModuleBuffers(model)
+        weights = start_equal(world, self._parameters, optimizer, model, options)
+        self._buffers = ModuleBuffers(model, self.worker_count, accumulation)
         divided = divide(optimizer, self._parameters, world, share_weights)
         summed_once = share * accumulation == 1 and not (self.exact or wire or scaler is not None or noise_every)
         self._kept = keep(divided if summed_once else None, self._parameters, world)
@@ -135,7 +134,8 @@ class DistributedOptimizer:
         )
         self._filling = Filling(self._parameters, self._layout, self._kept)
         self._own = OwnGradients(self._layout)
-        self._wire = HalfWire(self._layout.buckets[:-1], world.zeros) if wire else None
+        parts = self.worker_count * accumulation
+        self._wire = HalfWire(self._layout.buckets[:-1], world.zeros, parts) if wire else None
         self._mean = Mean(
             optimizer,
             self._parameters,
@@ -143,10 +143,12 @@ class DistributedOptimizer:
             self._kept,
             divided,
             world,
-            parts=self.worker_count * accumulation,
+            parts=parts,
             clip_norm=clip_norm,
             must_skip=skip_nonfinite or wire is not None or scaler is not None,
             scaler=scaler,
+            exact=self.exact,
+            compared=weights,
             check_every=check_every,
         )
         self._sums = SubtreeSums(self.worker_count, self.workers_here.start, self.workers_here.stop)
@@ -172,7 +174,7 @@ class DistributedOptimizer:
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clears the gradients, as torch's zero_grad does; zeros take memory of their own."""
         for parameter in self._parameters:
-            parameter.grad = None if set_to_none else torch.zeros_like(parameter)
+            parameter.grad = None if set_to_none or parameter.grad is None else torch.zeros_like(parameter)
 
     def state_dict(self) -> dict[str, Any]:
         """The wrapped optimizer's, and beside it what the averaging remembers."""
@@ -196,7 +198,7 @@ class DistributedOptimizer:
             self._wire.load(state["wire"])
 
     def workers(self, step: int) -> Iterator[int]:
-        """This rank's workers of step t >= 1, in turn; inside, all random state is that worker's own.
+        """This rank's workers of step t >= 1, in turn; inside, torch's random state is that worker's own.
 
         Called once more before `step`, it begins the step anew, where nothing has left and no gradient is there.
         """
@@ -247,13 +249,13 @@ class DistributedOptimizer:
         self._mean.add_kept(present)
         arrived, in_backward = time.perf_counter(), self._waited
         norm, skipped = self._mean.take(present, hooked=riders[HOOKS] > 0)
-        if self._wire:
-            self._wire.learn(overflowed=skipped)
+        overflowed = self._wire is not None and self._wire.learn(skipped, riders[LARGEST])
         squares = riders[SQUARES] / self.worker_count if self._measured else None
         means = self._layout.riders[PRESENCE + len(self._parameters) :]
-        self._buffers.rewind() if skipped else self._buffers.take_mean(means, self.worker_count, self.accumulation)
+        self._buffers.rewind() if skipped else self._buffers.take_mean(means)
         self._mean.step(skipped)
         self._steps_taken += not skipped
+        self._filling.end()
         self._reset()
         return Outcome(
             loss=riders[LOSS] / self.worker_count,
@@ -265,6 +267,7 @@ class DistributedOptimizer:
             wait_in_backward=in_backward,
             step_seconds=time.perf_counter() - arrived,
             worker_square=squares,
+            overflowed=overflowed,
         )
 
     def reduce_over_workers(self, values: list[Tensor]) -> Tensor:
@@ -342,7 +345,7 @@ class DistributedOptimizer:
         riders[: len(numbers)] = torch.tensor(numbers, dtype=riders.dtype)
         riders[LOSS] = self._loss
         if self._measured:
-            riders[SQUARES] = self._own.square(touched) / self.accumulation**2
+            riders[SQUARES] = self._own.square(touched) / (self.accumulation * self._mean.loss_scale) ** 2
         self._buffers.write(riders[PRESENCE + len(self._parameters) :])
         if riders is not slots:
             slots.add_(riders)
@@ -379,9 +382,10 @@ class DistributedOptimizer:
                 mine = [vectors[bucket.index] for vectors in nodes]
                 handle = start_sum_over_workers(self.world, self.worker_count, mine, name, out=flat)
             elif self._wire and bucket.views:
-                flat = self._wire.pack(bucket, self.worker_count * self.accumulation)
-                handle = self.world.start_allreduce(flat, name)
+                handle = self.world.start_allreduce(self._wire.pack(bucket), name)
             else:
+                if self._wire:
+                    self._layout.riders[LARGEST] = self._wire.largest()
                 handle = self.world.start_allreduce(flat, name, self._mean.finish(bucket))
             self._in_flight.append((bucket, handle))
             self._launched = bucket.index + 1
@@ -389,7 +393,6 @@ class DistributedOptimizer:
     def _arrive(self, bucket: Bucket, handle: Handle) -> None:
         square = self.world.wait(handle)
         if self._wire and bucket.views:
-            self._wire.unpack(bucket, self.worker_count * self.accumulation)
-        if self.exact or (self._wire and bucket.views):  # all of it at once: a norm of parts would depend on ranks
-            square = self._mean.finish(bucket)(bucket.flat, 0)
-        self._mean.arrived(bucket, square)
+            self._wire.unpack(bucket)
+        whole = self.exact or (self._wire and bucket.views)
+        self._mean.arrived_whole(bucket) if whole else self._mean.arrived(bucket, square)

@@ -3,8 +3,8 @@
     | gradients of the last layers | ... | gradients of the first layers, riders |
 
 Backward fills them in this order. Riders, one slot each unless said:
-loss sum, samples, stop flag, squared norms of the workers' own gradients, whether hooks look at the step, presence
-of each parameter's gradient, floating buffers.
+loss sum, samples, stop flag, squared norms of the workers' own gradients, whether hooks look at the step, the ranks'
+largest magnitudes, presence of each parameter's gradient, floating buffers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Callable, Container
 
 import torch
 
-LOSS, SAMPLES, STOP, SQUARES, HOOKS, PRESENCE = range(6)  # places among the riders; buffers follow presence
+LOSS, SAMPLES, STOP, SQUARES, HOOKS, LARGEST, PRESENCE = range(7)  # places among the riders; buffers follow presence
 
 
 @dataclass(eq=False)
@@ -77,7 +77,7 @@ def lay_out(
         riders: the narrowest type that they may have.
         without: numbers of parameters that get no place.
 
-    Gradients in less than 32 bits are held, and travel, as float32.
+    Gradients of parameters below 32 bits are held, and travel, as float32.
     """
     dealt = (i for i in range(len(parameters)) if i not in without)
     order = sorted(dealt, key=lambda i: (_wire_type(parameters[i]).itemsize, -i))

@@ -25,7 +25,7 @@ from hvd_adam.optim import kernel
 from hvd_adam.optim.agreement import agree, refuse_drift
 from hvd_adam.optim.generic_adam import MOMENTS, GenericAdam, complete_state
 from hvd_adam.optim.kernel import Rule, Tensors
-from hvd_adam.optim.refusals import refuse_changed, refuse_other_moments, refuse_written
+from hvd_adam.optim.refusals import kind_of, refuse_changed, refuse_other_moments, refuse_written
 
 SMALLEST = 1 << 20  # numbers of a model whose step is divided: meeting once more takes longer than a small one's update
 _WEIGHTS = "weights"
@@ -148,7 +148,7 @@ class DividedStep:
         left = 0
         for parameter in moved:
             part, moments = self._parts[parameter], state[parameter]
-            refuse_changed(parameter, part.own)
+            refuse_changed(parameter, kind_of(part.own))
             refuse_other_moments(_moments_of(self._optimizer, parameter), part.moments)
             if parameter.data_ptr() != part.own.data_ptr():
                 brought = part.here if self.share_weights else slice(None)

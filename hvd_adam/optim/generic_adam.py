@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import Any, Callable, Iterable, NamedTuple
 
 import torch
@@ -314,14 +315,11 @@ def _endless(device: torch.device) -> Tensor:
 
 def _check_and_read(group: dict[str, Any]) -> None:
     """Checks a group's options, and turns expressions into schedules."""
-    lr, betas = group["lr"], group["betas"]
+    betas = group["betas"]
     if not isinstance(betas, (tuple, list)) or len(betas) != 2:
         raise ConfigError(f"betas: {betas}", "there are two: beta_t and theta_t", "betas: (0.9, 0.999) is usual")
-    if isinstance(lr, Tensor):
-        lr = group["lr"] = float(lr)
-    if isinstance(lr, str):
-        lr = group["lr"] = _simplified(lr)
-    group["betas"] = betas = tuple(_simplified(b) if isinstance(b, str) else b for b in group["betas"])
+    lr = group["lr"] = _rate("lr", group["lr"], "0.001")
+    group["betas"] = betas = _rate("beta1", betas[0], "0.9"), _rate("beta2", betas[1], "0.999")
     group["lr_is_schedule"] = isinstance(lr, Schedule)
     if not isinstance(lr, Schedule) and not (math.isfinite(lr) and lr >= 0):
         raise ConfigError(f"lr: {lr}", "a learning rate is finite and >= 0", "lr: 0.001 is Adam's usual start")
@@ -330,17 +328,27 @@ def _check_and_read(group: dict[str, Any]) -> None:
     if not isinstance(betas[1], Schedule) and not 0 < betas[1] < 1:
         raise ConfigError(f"beta2: {betas[1]}", "a constant theta must lie in (0, 1)", "beta2: 0.999 is usual")
     for name in ("eps", "weight_decay", "v0"):
-        if isinstance(group[name], str):
-            raise ConfigError(f"{name}: {group[name]!r}", "it is a number here", f"write the number, as in {name}=1e-8")
+        group[name] = _number(name, group[name], "a number", "1e-8")
         if not (math.isfinite(group[name]) and group[name] >= 0):
             raise ConfigError(f"{name}: {group[name]}", "it must be finite and >= 0", f"{name}: 0 turns it off")
     if group["eps_in"] not in ("denominator", "v0"):
         raise ConfigError(f"eps_in: {group['eps_in']}", "epsilon has two places", "say denominator or v0")
 
 
-def _simplified(text: str) -> float | Schedule:
-    schedule = as_schedule(text)
-    return schedule.value if isinstance(schedule, schedules.Constant) else schedule
+def _rate(name: str, value: Any, usual: str) -> float | Schedule:
+    """A number or a schedule; an expression without t is the number that it comes to."""
+    if isinstance(value, str):
+        schedule = as_schedule(value)
+        return schedule.value if isinstance(schedule, schedules.Constant) else schedule
+    if isinstance(value, Schedule):
+        return value
+    return _number(name, value, "a number, a Schedule or an expression", usual)
+
+
+def _number(name: str, value: Any, kinds: str, usual: str) -> float:
+    if isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1):
+        return float(value)
+    raise ConfigError(f"{name}: {value!r}", f"it is {kinds} here", f"write the number, as in {name}={usual}")
 
 
 def _refuse_scheduler_on_schedule(group: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ from hvd_adam.comm.order import add_all
 from hvd_adam.comm.protocol import Number, World
 from hvd_adam.comm.shared import in_pieces
 from hvd_adam.optim.divided import DividedStep, at, room
-from hvd_adam.optim.refusals import refuse_changed
+from hvd_adam.optim.refusals import kind_of, refuse_changed
 
 SMALLEST = 1 << 17  # bytes of a gradient that is kept: those of many small ones are summed faster in one bucket
 _CACHED = 1 << 19  # bytes that are summed before the next: they stay in a core's own cache
@@ -119,7 +119,7 @@ class KeptGradients:
             RunError: the parameter is not what it was when it was wrapped.
         """
         place, parameter = self._places[number], self._parameters[number]
-        refuse_changed(parameter, place.view)
+        refuse_changed(parameter, kind_of(place.view))
         if parameter.grad is not None:
             place.born = parameter.grad.data_ptr()
             if not place.is_kept:
@@ -132,7 +132,7 @@ class KeptGradients:
             RunError: as `came`.
         """
         place, parameter = self._places[number], self._parameters[number]
-        refuse_changed(parameter, place.view)
+        refuse_changed(parameter, kind_of(place.view))
         gradient, place.gradient = parameter.grad, None
         if gradient is None:
             place.give_nothing()

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 NO_CORRECTION = 1e30  # a step count at which the kernel's own bias correction is exactly 1
+_FLOORS = {torch.float64: 2.0**-537, torch.bfloat16: 2.0**-66, torch.float16: 2.0**-12}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,17 @@ class Tensors:
             chosen(self.steps),
             self.alike,
         )
+
+    def in_float32(self) -> Tensors:
+        """Copies, but for the step counts."""
+        lists = self.parameters, self.gradients, self.first, self.second, self.largest
+        parameters, gradients, first, second, largest = ([one.float() for one in some] for some in lists)
+        return Tensors(parameters, gradients, first, second, largest, self.steps, self.alike)
+
+    @property
+    def changed(self) -> list[Tensor]:
+        """What an update writes to."""
+        return [*self.parameters, *self.first, *self.second, *self.largest]
 
 
 @lru_cache(maxsize=64)
@@ -125,7 +137,15 @@ def run_fused(tensors: Tensors, rule: Rule, grad_scale: Tensor | None = None, fo
 
 
 def run_foreach(tensors: Tensors, rule: Rule) -> None:
-    """The same update in plain torch operations, without bias correction of its own."""
+    """The same update in plain torch operations, without bias correction of its own.
+
+    Below 32 bits it is made in float32, as the fused kernel makes it: 1e-8 is 0 in float16.
+    """
+    if tensors.parameters[0].dtype.itemsize < 4:
+        wide = tensors.in_float32()
+        run_foreach(wide, rule)
+        torch._foreach_copy_(tensors.changed, wide.changed)
+        return
     gradients = tensors.gradients
     if rule.maximize:
         gradients = list(torch._foreach_neg(gradients))
@@ -151,4 +171,4 @@ def floor_for(dtype: torch.dtype) -> float:
 
     0/0 becomes 0, and where g^2 underflows, m / sqrt(v) keeps the order of 1 that it would have had.
     """
-    return 2.0**-537 if dtype == torch.float64 else 2.0**-74
+    return _FLOORS.get(dtype, 2.0**-74)

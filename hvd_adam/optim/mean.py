@@ -33,7 +33,8 @@ class Mean:
         clip_norm: largest Euclidean norm of the mean; None does not clip.
         must_skip: leaves out a step whose mean is not finite.
         scaler: a GradScaler that the losses went through, or None.
-        check_every: ranks compare their weights every so many steps; 0 never.
+        exact: the norm is added up from each parameter's own, so that it is the same bits in any buckets.
+        compared: what the ranks compare every `check_every` steps; 0 never.
     """
 
     def __init__(
@@ -49,17 +50,24 @@ class Mean:
         clip_norm: float | None,
         must_skip: bool,
         scaler: Any,
+        exact: bool,
+        compared: Sequence[Tensor],
         check_every: int,
     ) -> None:
         self._optimizer, self._parameters, self._layout = optimizer, parameters, layout
         self._kept, self._divided = kept, divided
         self._buckets = [bucket for bucket in layout.buckets if bucket.views]
         self._parts, self._clip_norm = parts, clip_norm
-        self._must_skip, self._scaler = must_skip, scaler
-        self._world, self._check_every = world, check_every
+        self._must_skip, self._scaler, self._exact = must_skip, scaler, exact
+        self._world, self._compared, self._check_every = world, compared, check_every
         self._checked: int | None = None  # the step under way, where it is one that is checked
         self._hooked = False
-        self._squares: dict[int, Number] = {}  # of this step's buckets; of what is in none, at -1
+        self._squares: dict[int, Sequence[Number]] = {}  # of this step's buckets; of what is in none, at -1
+
+    @property
+    def loss_scale(self) -> float:
+        """What the gradients of this step are too large by."""
+        return 1.0 if self._scaler is None else float(self._scaler.get_scale())
 
     def begin(self, step: int) -> None:
         """Before the last sum of step >= 1."""
@@ -81,12 +89,26 @@ class Mean:
 
     def arrived(self, bucket: Bucket, square: Number) -> None:
         """Takes what `finish` gave of all of a bucket."""
-        self._squares[bucket.index] = square
+        self._squares[bucket.index] = [square]
+
+    def arrived_whole(self, bucket: Bucket) -> None:
+        """Makes means of all of a bucket's sums at once: a norm of parts would depend on the ranks."""
+        if self._parts > 1:
+            bucket.gradients.mul_(1.0 / self._parts)
+        if self._scaler is None:
+            self._measure(bucket)
+
+    def _measure(self, bucket: Bucket) -> None:
+        if self._exact and bucket.views:
+            norms = torch._foreach_norm(list(bucket.views.values()))
+            self._squares[bucket.index] = torch.stack(norms).double().square().tolist()
+        else:
+            self._squares[bucket.index] = [_square(bucket.gradients)]
 
     def add_kept(self, present: set[int]) -> None:
         """A collective call, once all buckets are here: sums the gradients that are in none."""
         if self._kept:
-            self._squares[-1] = self._kept.add(present, self._make_means)
+            self._squares[-1] = [self._kept.add(present, self._make_means)]
 
     def take(self, present: set[int], hooked: bool) -> tuple[float, bool]:
         """Makes the gradients of the parameters in `present`; returns the mean's norm, and whether to skip the step.
@@ -103,8 +125,8 @@ class Mean:
             self._hand_over(present)
             self._scaler.unscale_(self._optimizer)
             for bucket in self._buckets:
-                self.arrived(bucket, _square(bucket.gradients))
-        norm = math.sqrt(sum(float(square) for square in self._squares.values()))
+                self._measure(bucket)
+        norm = math.sqrt(sum(float(square) for squares in self._squares.values() for square in squares))
         skipped = self._must_skip and not math.isfinite(norm)
         if self._clip_norm is not None and not skipped and norm > self._clip_norm:
             for bucket in self._buckets:
@@ -129,7 +151,7 @@ class Mean:
         if self._scaler is not None:
             self._scaler.update()
         if self._checked and not skipped:
-            refuse_drift(self._world, self._parameters, when=f"after {self._checked} steps")
+            refuse_drift(self._world, self._compared, when=f"after {self._checked} steps")
 
     def _hand_over(self, present: set[int]) -> None:
         """Makes the gradients the parameters' own; those that are missing everywhere stay so."""

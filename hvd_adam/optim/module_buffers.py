@@ -2,6 +2,7 @@
 
 Each worker starts from the step's old values; floating buffers become the mean over workers, integer
 counters advance once a step. A module may set a new tensor in place of a buffer: it is taken into the old one.
+A buffer that no worker has changed keeps its bits: a mean over six would not, and a sum over two of -3e38 is -inf.
 """
 
 from __future__ import annotations
@@ -17,19 +18,25 @@ from hvd_adam.optim.refusals import refuse_other_buffer
 class ModuleBuffers:
     """The state of `model` that is not a parameter; of nothing where model is None.
 
+    Args:
+        workers, passes: so many workers change it in a step, in so many passes each.
+
     Attributes:
-        size: numbers that are averaged.
-        widest: their widest type; None where there are none.
+        size: numbers that ride along: by how many workers each floating buffer was changed, then all that these hold.
+        widest: the buffers' widest type; None where there are none.
     """
 
-    def __init__(self, model: torch.nn.Module | None) -> None:
+    def __init__(self, model: torch.nn.Module | None, workers: int = 1, passes: int = 1) -> None:
         buffers = list(model.buffers()) if model is not None else []
         self._places = list(_places(model)) if model is not None else []
         self._floating = [b for b in buffers if b.is_floating_point()]
         self._counters = [b for b in buffers if not b.is_floating_point()]
         self._all = [*self._floating, *self._counters]
         self._old = [b.clone() for b in self._all]
-        self.size = sum(b.numel() for b in self._floating)
+        self._sizes = [b.numel() for b in self._floating]
+        self.size = len(self._sizes) + sum(self._sizes)
+        self._workers, self._passes = workers, passes
+        self._share = 0.5 ** (workers - 1).bit_length()  # of each: exact, and the largest number's sum is a number
         self.widest = max((b.dtype for b in self._floating), key=lambda dtype: dtype.itemsize, default=None)
 
     def keep(self) -> None:
@@ -48,19 +55,21 @@ class ModuleBuffers:
         """Puts this worker's floating buffers among its riders."""
         self._settle()
         if self._floating:
-            torch.cat([b.reshape(-1) for b in self._floating], out=riders)
+            changed = [not torch.equal(now, old) for now, old in zip(self._floating, self._old, strict=False)]
+            riders[: len(changed)] = torch.tensor(changed, dtype=riders.dtype)
+            torch.cat([b.reshape(-1) for b in self._floating], out=riders[len(changed) :]).mul_(self._share)
 
-    def take_mean(self, riders: Tensor, workers: int, passes: int) -> None:
-        """Takes the mean over workers from the summed riders; counters, which `passes` have advanced, advance once."""
-        if self._floating:
-            means = (riders / workers).split([b.numel() for b in self._floating])
-            torch._foreach_copy_(
-                self._floating, [mean.view(b.shape) for mean, b in zip(means, self._floating, strict=True)]
-            )
-        if passes > 1:
+    def take_mean(self, riders: Tensor) -> None:
+        """Takes the mean over workers from the summed riders; counters, which each pass has advanced, advance once."""
+        changed, sums = riders.tensor_split([len(self._floating)])
+        means = zip(self._floating, (sums / (self._share * self._workers)).split(self._sizes), strict=True)
+        new = [(b, mean.view(b.shape)) for count, (b, mean) in zip(changed.tolist(), means, strict=True) if count]
+        if new:
+            torch._foreach_copy_([buffer for buffer, _ in new], [mean for _, mean in new])
+        if self._passes > 1:
             for counter, old in zip(self._counters, self._old[len(self._floating) :], strict=True):
                 if counter.dtype != torch.bool and not counter.is_complex():
-                    counter.copy_(old + (counter - old) // passes)
+                    counter.copy_(old + (counter - old) // self._passes)
 
     def _settle(self) -> None:
         """What a module has set in place of a buffer goes into the buffer, and the buffer back to its place."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch.nn import Parameter
 
 from hvd_adam.errors import ConfigError
@@ -35,11 +37,13 @@ def check_options(workers: int, ranks: int, accumulation: int, determinism: str,
 
 
 def check_sizes(clip_norm: float | None, bucket_mb: float) -> None:
-    """Raises ConfigError unless both are above zero, or clip_norm is None."""
+    """Raises ConfigError unless both are above zero, or clip_norm is None, and a bucket is finite."""
     if clip_norm is not None and not clip_norm > 0:
         raise ConfigError(f"clip_norm: {clip_norm}", "a gradient is clipped to a norm above zero", "None does not clip")
-    if not bucket_mb > 0:
-        raise ConfigError(f"bucket_mb: {bucket_mb}", "a bucket holds something", "bucket_mb: 4 is the default, in MiB")
+    if not 0 < bucket_mb < math.inf:
+        raise ConfigError(
+            f"bucket_mb: {bucket_mb}", "a bucket holds something, and it ends", "bucket_mb: 4 is the default, in MiB"
+        )
 
 
 def check_parameters(parameters: list[Parameter], scaled: bool) -> None:

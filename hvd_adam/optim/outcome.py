@@ -13,7 +13,8 @@ class Outcome:
         loss: mean over workers of their mean losses.
         samples: over all workers.
         grad_norm: Euclidean norm of the averaged gradient, before clipping.
-        skipped: the gradient was not finite, and no step was taken.
+        skipped: the gradient was not finite as it came to the ranks, and no step was taken.
+        overflowed: of these steps, one whose gradient was finite, and too large only for fp16 on the wire.
         stop_asked: some rank asked to stop.
         wait_seconds: for averages: inside of backward, where a sum is made at once, and after it until all were here.
         wait_in_backward: of these, those inside of backward.
@@ -31,3 +32,4 @@ class Outcome:
     step_seconds: float
     worker_square: float | None = None
     wait_in_backward: float = 0.0
+    overflowed: bool = False

@@ -85,13 +85,19 @@ def refuse_remaining() -> NoReturn:
     )
 
 
-def refuse_changed(parameter: torch.Tensor, was: torch.Tensor) -> None:
-    """Raises RunError where a parameter's precision, size or device is not that of `was`, as it was wrapped."""
-    if (parameter.dtype, parameter.numel(), parameter.device) != (was.dtype, was.numel(), was.device):
+def kind_of(tensor: torch.Tensor) -> tuple[torch.dtype, int, torch.device]:
+    """Precision, size and device."""
+    return tensor.dtype, tensor.numel(), tensor.device
+
+
+def refuse_changed(parameter: torch.Tensor, was: tuple[torch.dtype, int, torch.device]) -> None:
+    """Raises RunError where a parameter is not of the kind that it `was` when it was wrapped."""
+    if kind_of(parameter) != was:
+        dtype, numbers, device = was
         raise RunError(
-            f"a parameter of {was.numel()} numbers, {was.dtype} on {was.device}, became one of {parameter.numel()}, "
+            f"a parameter of {numbers} numbers, {dtype} on {device}, became one of {parameter.numel()}, "
             f"{parameter.dtype} on {parameter.device}",
-            "it was changed after the wrapping, and other ranks of this machine write to where it was",
+            "it was changed after the wrapping, which has laid out memory for what it was",
             "move or convert the model first, then wrap its optimizer",
         )
 

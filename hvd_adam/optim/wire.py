@@ -1,12 +1,13 @@
 """Half precision on the wire: gradients travel as fp16, and are held and used as they are.
 
-They are scaled by `scale / workers` first, so that the sum of finite parts that fit cannot overflow.
-Where it overflows all the same, all ranks see a sum that is not finite: the step is left out and the
-scale halved; after `PATIENCE` good steps it is doubled again.
+They are scaled by `scale / parts` first. Where their sum overflows, all ranks see that it is not finite, and leave the
+step out. Each rank's largest magnitude rides along as float32: where these are finite, the wire alone is at fault, and
+the scale is halved until a sum of such gradients fits. After `PATIENCE` good steps it is doubled again.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -16,6 +17,7 @@ from hvd_adam.optim.buckets import Bucket
 
 PATIENCE = 1000
 START, LARGEST = 2.0**10, 2.0**16
+FITS = 2.0**15  # half of what fp16 holds: a sum of less does not overflow, however a thousand additions round
 
 
 class HalfWire:
@@ -23,28 +25,47 @@ class HalfWire:
 
     Args:
         zeros: makes memory for sums; see `World.zeros`.
+        parts: on all ranks together, so many gradients are summed.
     """
 
-    def __init__(self, buckets: list[Bucket], zeros: Callable[[int, torch.dtype, torch.device], Tensor]) -> None:
+    def __init__(
+        self, buckets: list[Bucket], zeros: Callable[[int, torch.dtype, torch.device], Tensor], parts: int
+    ) -> None:
         self._twins = {b.index: zeros(b.flat.numel(), torch.float16, b.flat.device) for b in buckets}
+        self._parts = parts
+        self._largest: list[Tensor] = []
         self.scale = START
         self._good = 0
 
-    def pack(self, bucket: Bucket, parts: int) -> Tensor:
-        """The bucket as it travels: a sum of `parts` gradients on all ranks together."""
-        return self._twins[bucket.index].copy_(bucket.flat * (self.scale / parts))
+    def pack(self, bucket: Bucket) -> Tensor:
+        """The bucket as it travels."""
+        if bucket.flat.numel():
+            least, most = torch.aminmax(bucket.flat)
+            self._largest.append(torch.maximum(-least, most).double())
+        return self._twins[bucket.index].copy_(bucket.flat * (self.scale / self._parts))
 
-    def unpack(self, bucket: Bucket, parts: int) -> None:
+    def unpack(self, bucket: Bucket) -> None:
         """Puts the travelled sum back into the bucket."""
-        bucket.flat.copy_(self._twins[bucket.index]).mul_(parts / self.scale)
+        bucket.flat.copy_(self._twins[bucket.index]).mul_(self._parts / self.scale)
 
-    def learn(self, overflowed: bool) -> None:
-        """Adapts the scale to what the last sum came to."""
-        self._good = 0 if overflowed else self._good + 1
-        if overflowed:
-            self.scale = max(1.0, self.scale / 2)
-        elif self._good % PATIENCE == 0:
+    def largest(self) -> Tensor | float:
+        """The largest magnitude that was packed since this was asked last; nan where one was."""
+        packed, self._largest = self._largest, []
+        return torch.stack(packed).amax() if packed else 0.0
+
+    def learn(self, skipped: bool, largest: float) -> bool:
+        """Adapts the scale to what the last sum came to; says whether the step was left out for the wire's sake alone.
+
+        Args:
+            largest: all ranks' `largest`, summed: no number of the gradients' sum is larger.
+        """
+        overflowed = skipped and FITS <= largest / self._parts * self.scale < math.inf
+        while overflowed and largest / self._parts * self.scale >= FITS:
+            self.scale /= 2
+        self._good = 0 if skipped else self._good + 1
+        if self._good and self._good % PATIENCE == 0:
             self.scale = min(LARGEST, self.scale * 2)
+        return overflowed
 
     def state(self) -> dict[str, float]:
         """What a restart must know."""

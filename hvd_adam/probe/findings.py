@@ -115,7 +115,7 @@ class Findings:
     gap: float
 
     def to_plain(self) -> dict[str, Any]:
-        """For probe.json."""
+        """For probe.json: estimates as they came, below 0 too."""
         measured = self.measured
         return {
             "schema": SCHEMA,

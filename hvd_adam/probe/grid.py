@@ -54,8 +54,10 @@ def study_yaml(findings: Findings) -> str:
     base: dict[str, Any] = {
         key: value
         for key, value in measured.config.items()
-        if key not in LEFT_TO_STUDY and value is not None and (key == "task" or value != usual.get(key))
+        if key not in LEFT_TO_STUDY and (key == "task" or value != usual.get(key))
     }
+    if base.get("wire"):
+        base["determinism"] = "default"  # a study's own is exact, which takes no wire
     base["local_batch"] = grid.local_batch
     if measured.train_size:
         target = {"measure": "train_loss", "at_most": _round(findings.late.loss)}

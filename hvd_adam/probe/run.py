@@ -53,7 +53,7 @@ def probe(
     world = world or init(config.engine)
     set_threads(config, world.local_size)
     config = config.model_copy(update={"noise_every": 1})
-    parts = prepare(config, task)
+    parts = prepare(config, task, world.device)
     agree_before_step_1(world, config, parts.steps)
     path = _folder(world, config, run)
     measured = _Run(config, world, parts, path, seconds, say if world.rank == 0 else None).go()
@@ -114,7 +114,7 @@ class _Run:
             ranks=world.size,
             engine=world.engine,
             planned_steps=parts.steps,
-            dim=sum(p.numel() for p in parts.model.parameters()),
+            dim=sum(p.numel() for p in parts.model.parameters() if p.requires_grad),
             train_size=parts.task.train_size,
         )
 
@@ -158,6 +158,8 @@ class _Run:
         self.trace.write(
             "step", step=step, loss=outcome.loss, grad_norm=outcome.grad_norm, worker_square=outcome.worker_square
         )
+        if outcome.overflowed:  # on the wire alone, which has scaled down
+            return
         steps, first = self.measured.steps, self.measured.mean_square
         if outcome.skipped or (steps and outcome.grad_norm > EXPLODED * math.sqrt(first[0])):
             self.trace.write("end", step=step, status="diverged")

@@ -40,9 +40,11 @@ def describe(findings: Findings) -> str:
 
 
 def said(value: Range) -> str:
-    """1.23e+03 (1.1e+03 to 1.4e+03); an open end in words."""
+    """1,230 (1,100 to 1,400); in words an open end, and an estimate that noise has put below its range."""
     if math.isinf(value.high):
         return f"at least {number(value.low)}"
+    if value.value < value.low:
+        return f"at most {number(value.high)}"
     return f"{number(value.value)} ({number(value.low)} to {number(value.high)})"
 
 
@@ -66,7 +68,9 @@ def _row(label: str, cells: object) -> str:
 def _constants(findings: Findings) -> list[str]:
     points = findings.measured.curvature
     shown = ", ".join(
-        f"{'none' if p.value is None else number(p.value)} at step {p.step}{'' if p.settled else ' (at least)'}"
+        f"none at step {p.step}"
+        if p.value is None
+        else f"{number(p.value)} at step {p.step}{'' if p.settled else ' (at least)'}"
         for p in points
     )
     lines = [f"largest curvature (L along the path): {shown}"]

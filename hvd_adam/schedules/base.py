@@ -73,6 +73,18 @@ class Schedule(metaclass=_Cast):
 
     __rmul__ = __truediv__ = __rtruediv__ = __add__ = __radd__ = __sub__ = __rsub__ = __mul__
 
+    def __float__(self) -> NoReturn:
+        """Refuses torch's ReduceLROnPlateau, which reads the lr that it finds as a number.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError(
+            f"the schedule {self}, taken for a number",
+            "a schedule has a value at each t; a torch LR scheduler cannot scale it",
+            "keep one of the two; schedule(t) is the number at step t",
+        )
+
     def complement(self, t: Any) -> Any:
         """1 - schedule(t), without the cancellation that a theta_t close to 1 would suffer."""
         return self._at(t, self._complements)

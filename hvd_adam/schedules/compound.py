@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -66,15 +67,18 @@ class Piecewise(Schedule):
     def with_horizon(self, horizon: int) -> Schedule:
         return dataclasses.replace(self, pieces=tuple(piece.with_horizon(horizon) for piece in self.pieces))
 
-    def _choose(self, t: np.ndarray, values: list[Any]) -> Any:
+    def _choose(self, t: np.ndarray, values: Iterable[Any]) -> Any:
         which = np.searchsorted(np.asarray(self.boundaries), t, side="left")
-        return np.choose(which, [np.broadcast_to(value, t.shape) for value in values])
+        chosen = np.empty(t.shape)
+        for number, value in enumerate(values):  # np.choose takes 64 at most
+            np.copyto(chosen, value, where=which == number)
+        return chosen
 
     def _values(self, t: np.ndarray) -> Any:
-        return self._choose(t, [piece._values(t) for piece in self.pieces])
+        return self._choose(t, (piece._values(t) for piece in self.pieces))
 
     def _complements(self, t: np.ndarray) -> Any:
-        return self._choose(t, [piece._complements(t) for piece in self.pieces])
+        return self._choose(t, (piece._complements(t) for piece in self.pieces))
 
     def __str__(self) -> str:
         said = [f"{piece} until t = {last}" for piece, last in zip(self.pieces, self.boundaries, strict=False)]

@@ -33,6 +33,8 @@ def evaluate(
 ) -> dict[str, float] | None:
     """The mean of each of the task's measures over the test samples; the same on every rank.
 
+    The whole model is in eval mode meanwhile; afterwards each module is in the mode that it was in before.
+
     Args:
         chunk: samples evaluated at once: fixed, so that the sums do not depend on who makes them.
         train: also "train_loss", over so many training samples: the same ones, seen alike, each time.
@@ -46,6 +48,7 @@ def evaluate(
         return task.measures(model, moved(task.batch(part, generator, train=on_training), device))
 
     device = next(model.parameters()).device
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         with torch.no_grad():
@@ -57,7 +60,8 @@ def evaluate(
     except _Stopped:
         return None
     finally:
-        model.train()
+        for module, mode in modes:  # what lies inside a module comes after it, so its own mode stays
+            module.train(mode)
     if "accuracy" in found:
         found["error"] = 1.0 - found["accuracy"]
     return found

@@ -231,7 +231,7 @@ class _Trainer:
         self.heart.seconds = result.seconds
         result.step, result.samples = step, result.samples + outcome.samples
         result.skipped += outcome.skipped
-        result.in_a_row = result.in_a_row + 1 if outcome.skipped else 0
+        result.in_a_row = result.in_a_row + 1 if outcome.skipped and not outcome.overflowed else 0
         self.trace.write(
             "step", step=step, samples=result.samples, seconds=self._rounded(spent),
             loss=outcome.loss, grad_norm=outcome.grad_norm, lr=rates.lr, beta1=rates.beta1, beta2=rates.beta2,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -33,7 +34,7 @@ def batch(step: int, worker: int, dtype: torch.dtype) -> tuple[torch.Tensor, tor
 def run(world: World, dtype: torch.dtype, steps: int = 30, workers: int = WORKERS, **options: Any) -> nn.Module:
     model = network(dtype)
     optimizer = DistributedOptimizer(
-        GenericAdam(model.parameters(), lr=0.01), world, model=model, workers=workers, bucket_mb=1e-4, **options
+        GenericAdam(model.parameters(), lr=0.01), world, model=model, workers=workers, **{"bucket_mb": 1e-4, **options}
     )
     accumulation = options.get("accumulation", 1)
     for step in range(1, steps + 1):
@@ -79,6 +80,12 @@ def test_exact_mode_equals_one_rank_bit_for_bit(world: World, workers: int) -> N
     here = run(world, torch.float32, workers=workers, determinism="exact")
     alone = run(SoloWorld(), torch.float32, workers=workers, determinism="exact")
     assert digest(here.parameters()) == digest(alone.parameters())
+
+
+def test_exact_mode_clips_to_the_same_bits_in_buckets_of_any_size(world: World) -> None:
+    options = {"determinism": "exact", "clip_norm": 0.05}
+    found = [digest(run(world, torch.float32, bucket_mb=mb, **options).parameters()) for mb in (4.0, 3e-4, 1e-4)]
+    assert len(set(found)) == 1
 
 
 def test_half_precision_on_the_wire_stays_close(world: World) -> None:
@@ -239,6 +246,25 @@ def test_ranks_start_from_rank_0s_weights(world: World) -> None:
     assert torch.equal(weight, torch.zeros(4))
 
 
+def test_frozen_weights_of_the_model_start_from_rank_0s_too_and_are_compared(world: World) -> None:
+    model = nn.Linear(2, 2)
+    nn.init.constant_(model.weight.requires_grad_(False), float(world.rank))
+    optimizer = DistributedOptimizer(torch.optim.SGD([model.bias], lr=1.0), world, model=model, check_every=1)
+    assert model.weight.eq(0.0).all()
+    model.weight += float(world.rank == world.size - 1)
+    model(torch.ones(1, 2)).sum().backward()
+    with pytest.raises(RunError, match="differ") if world.size > 1 else nullcontext():
+        optimizer.step()
+
+
+def test_ranks_that_froze_other_weights_are_told_of_which(world: World) -> None:
+    model = nn.Linear(2, 2 + world.rank)
+    model.weight.requires_grad_(False)
+    some = nn.Parameter(torch.zeros(1))
+    with pytest.raises(RunError, match="other weight 0 of the model is") if world.size > 1 else nullcontext():
+        DistributedOptimizer(torch.optim.SGD([some], lr=1.0), world, model=model)
+
+
 def test_batch_norm_takes_the_mean_over_workers_and_counts_a_step_once(world: World) -> None:
     model = nn.BatchNorm1d(2, momentum=1.0)
     optimizer = DistributedOptimizer(torch.optim.SGD(model.parameters(), lr=0.0), world, model=model, workers=4)
@@ -281,15 +307,17 @@ def test_different_facts_are_found_before_step_1(world: World) -> None:
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("scale", [None, 8.0], ids=["plain losses", "scaled losses"])
 @pytest.mark.parametrize("options", [{}, {"accumulation": 2}, {"determinism": "exact"}, {"wire": "fp16"}], ids=str)
 def test_every_workers_own_gradient_is_measured_before_it_joins_the_sum(
-    world: World, dtype: torch.dtype, options: dict[str, Any]
+    world: World, dtype: torch.dtype, options: dict[str, Any], scale: float | None
 ) -> None:
     accumulation = options.get("accumulation", 1)
     model = network(dtype)
+    scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=3) if scale else None
     adam = GenericAdam(model.parameters(), lr=0.01)
     optimizer = DistributedOptimizer(
-        adam, world, model=model, workers=WORKERS, bucket_mb=1e-4, noise_every=3, **options
+        adam, world, model=model, workers=WORKERS, bucket_mb=1e-4, noise_every=3, scaler=scaler, **options
     )
     for step in range(1, 8):
         losses = []
@@ -301,7 +329,8 @@ def test_every_workers_own_gradient_is_measured_before_it_joins_the_sum(
         for worker in optimizer.workers(step):
             for i in range(accumulation):
                 x, y = batch(10 * step + i, worker, dtype)
-                nn.functional.cross_entropy(model(x), y).backward()
+                loss = nn.functional.cross_entropy(model(x), y)
+                (scaler.scale(loss) if scaler else loss).backward()
         outcome = optimizer.step()
         optimizer.zero_grad()
         if (step - 1) % 3:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from hvd_adam import DistributedOptimizer
 from hvd_adam.comm import World
 from hvd_adam.errors import RunError
+from hvd_adam.optim.agreement import refuse_drift
 
 
 class Counting(nn.Module):
@@ -81,6 +82,49 @@ def test_buffers_wider_than_the_weights_keep_all_their_digits(world: World, opti
         optimizer.step()
         optimizer.zero_grad()
     assert torch.equal(model.total, torch.full((2,), 2.0**24 + 3, dtype=torch.float64))
+
+
+class Masking(nn.Module):
+    """Constants of all kinds, and masks that are made by the first step that needs them."""
+
+    CONSTANT = {
+        "large": torch.full((3, 3), torch.finfo(torch.float32).min).triu(1),
+        "short": torch.full((3,), torch.finfo(torch.float16).min, dtype=torch.float16),
+        "infinite": torch.tensor([-torch.inf, torch.inf]),
+        "thirds": torch.arange(1.0, 50.0) / 3,
+        "tiny": torch.full((2,), 3e-45),
+    }
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(2))
+        for name, constant in self.CONSTANT.items():
+            self.register_buffer(name, constant.clone())
+        self.register_buffer("late", torch.zeros(2))
+        self.register_buffer("least", torch.full((2,), torch.inf))
+        self.late: Tensor
+        self.least: Tensor
+
+    def forward(self, number: float) -> Tensor:
+        self.late.fill_(torch.finfo(torch.float32).min)
+        self.least.clamp_(max=number)
+        return (self.weight * number).sum()
+
+
+@pytest.mark.parametrize("workers", [1, 3, 7])
+@pytest.mark.parametrize("options", [{}, {"determinism": "exact"}, {"wire": "fp16"}], ids=str)
+def test_a_buffer_that_no_worker_changes_keeps_its_bits(world: World, options: dict[str, str], workers: int) -> None:
+    model, least, count = Masking(), float("inf"), workers * world.size
+    optimizer = averaged(world, model, workers, **options)
+    for step in range(1, 4):
+        take_step(optimizer, model, step)
+        buffers = dict(model.named_buffers())
+        for name, constant in Masking.CONSTANT.items():
+            assert torch.equal(buffers[name], constant)
+        assert torch.equal(model.late, torch.full((2,), torch.finfo(torch.float32).min))
+        least = sum(min(least, worker + 1.0) for worker in range(count)) / count
+        assert torch.allclose(model.least, torch.full((2,), least))
+    refuse_drift(world, model.buffers(), "after three steps")
 
 
 def test_complex_buffers_and_flags_are_left_as_they_are(world: World) -> None:

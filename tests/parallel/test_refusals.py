@@ -118,14 +118,15 @@ def test_sparse_gradients_are_refused(world: World) -> None:
 
 
 def test_zeros_in_place_of_none_are_taken_in(world: World) -> None:
-    model = nn.Linear(3, 1, bias=False)
-    optimizer = DistributedOptimizer(torch.optim.SGD(model.parameters(), lr=1.0), world)
+    model, unused = nn.Linear(3, 1, bias=False), nn.Parameter(torch.ones(2))
+    optimizer = DistributedOptimizer(torch.optim.SGD([*model.parameters(), unused], lr=1.0), world)
     start = model.weight.detach().clone()
     for _ in range(3):
         model(torch.ones(1, 3)).sum().backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=False)
         assert model.weight.grad is not None and model.weight.grad.abs().sum() == 0
+        assert unused.grad is None  # as torch leaves it
     assert torch.allclose(start - model.weight, torch.full((1, 3), 3.0))
 
 
@@ -136,6 +137,7 @@ def test_zeros_in_place_of_none_are_taken_in(world: World) -> None:
         ([nn.Parameter(torch.zeros(2, dtype=torch.complex64))], {}, "view_as_real"),
         ([nn.Parameter(torch.zeros(2))], {"clip_norm": -1.0}, "clip_norm: -1.0"),
         ([nn.Parameter(torch.zeros(2))], {"bucket_mb": 0}, "bucket_mb: 0"),
+        ([nn.Parameter(torch.zeros(2))], {"bucket_mb": float("inf")}, "bucket_mb: inf"),
         ([nn.Parameter(torch.zeros(2, dtype=torch.bfloat16))], {"scaler": object()}, "parameter in bfloat16"),
     ],
 )

@@ -11,10 +11,12 @@ import torch
 from test_divided import assert_equal, sharing, small, steps, weights, wrapped
 from torch import nn
 
+from hvd_adam import DistributedOptimizer, GenericAdam
 from hvd_adam.comm import World
 from hvd_adam.config import from_plain
 from hvd_adam.errors import RunError
 from hvd_adam.optim import divided
+from hvd_adam.optim.agreement import refuse_drift
 from hvd_adam.training.preparation import average, check_task, prepare
 
 __all__ = ["small"]  # a fixture that each test takes
@@ -65,6 +67,21 @@ def test_no_rank_writes_to_shared_weights_before_all_have_gone_back_through_them
             loss.backward()
             one.step()
         assert_equal(*made)
+
+
+def test_two_optimizers_of_one_model_share_its_weights() -> None:
+    """The second one's wrapping gives all ranks rank 0's weights once more, those of the first among them."""
+    model = nn.Sequential(nn.Linear(30, 20), nn.Linear(20, 10))
+    both = [
+        DistributedOptimizer(GenericAdam(part.parameters()), sharing(), model=model, share_weights=True)
+        for part in model
+    ]
+    for _ in range(2):
+        model(torch.ones(1, 30)).sum().backward()
+        for optimizer in both:
+            assert not optimizer.step().skipped
+            optimizer.zero_grad()
+    refuse_drift(sharing(), model.parameters(), "after two steps")
 
 
 def share_them(world: World, parameter: nn.Parameter) -> bool:

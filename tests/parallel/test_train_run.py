@@ -131,9 +131,25 @@ def test_evaluation_counts_each_test_sample_once(world: World, folder: Path) -> 
         world.barrier()
 
 
-def test_a_nan_on_one_rank_is_skipped_on_all_and_stops_the_run(world: World, folder: Path) -> None:
+@pytest.mark.parametrize("start", [2e4, 1e6])
+def test_a_gradient_too_large_for_the_wire_costs_one_step_and_is_no_divergence(
+    world: World, folder: Path, start: float
+) -> None:
+    """It is finite, and halves hold no more than 65,504 / 1,024 times as much as they are sent."""
+    plain = {"task": {"name": "toy", "start": start}, "optimizer": {"lr": start / 100}, "workers": 4, "steps": 30}
+    result = run(world, folder / "r", {**plain, "wire": "fp16", "skip_nonfinite": {"stop_after": 1}})
+    if world.rank == 0:
+        assert (result.status, result.ended_by, result.skipped) == ("done", "steps", 1)
+        lines = [line for line in read(folder / "r" / "trace.jsonl") if line["kind"] == "step"]
+        assert lines[0]["skipped"] and lines[-1]["loss"] < 0.8 * lines[0]["loss"]
+    world.barrier()
+
+
+@pytest.mark.parametrize("wire", [None, "fp16"])
+def test_a_nan_on_one_rank_is_skipped_on_all_and_stops_the_run(world: World, folder: Path, wire: str | None) -> None:
     NanOnOneRank.here = world.rank == world.size - 1
-    plain = {"task": f"{__name__}:NanOnOneRank", "workers": 4, "steps": 30, "skip_nonfinite": {"stop_after": 3}}
+    plain: dict[str, Any] = {"task": f"{__name__}:NanOnOneRank", "workers": 4, "steps": 30, "wire": wire}
+    plain["skip_nonfinite"] = {"stop_after": 3}
     with pytest.raises(RunError) as caught:
         run(world, folder / "r", plain)
     assert "3 steps in a row" in str(caught.value)

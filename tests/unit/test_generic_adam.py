@@ -232,6 +232,19 @@ def test_every_torch_scheduler_is_refused_on_a_schedule(scheduler: Any) -> None:
         optimizer.step()
 
 
+def test_reduce_on_plateau_lowers_a_float_lr_and_is_refused_where_it_would_lower_a_schedule() -> None:
+    def lowered(lr: Any) -> float:
+        optimizer = GenericAdam(parameters(torch.float32), lr=lr)
+        scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=1)
+        for _ in range(3):
+            scheduler.step(1.0)  # the first is the best, and one more is borne
+        return optimizer.rates()[0].lr
+
+    assert lowered(0.5) == 0.05
+    with pytest.raises(ConfigError, match=r"the schedule 0\.1/sqrt\(t\), taken for a number[^$]*Keep one of the two"):
+        lowered("0.1/sqrt(t)")
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
@@ -293,6 +306,14 @@ REFUSED = [
     ({"eps_in": "nowhere"}, "eps_in: nowhere"),
     ({"betas": 0.9}, "betas: 0.9"),
     ({"v0": "1/(s d)"}, "write|Write the number"),
+    ({"lr": None}, "lr: None[^$]*a number, a Schedule or an expression[^$]*as in lr=0.001"),
+    ({"lr": [0.1]}, r"lr: \[0.1\]"),
+    ({"lr": torch.ones(2)}, "lr: tensor"),
+    ({"betas": (None, 0.9)}, "beta1: None[^$]*as in beta1=0.9"),
+    ({"betas": (0.9, {})}, "beta2: {}[^$]*as in beta2=0.999"),
+    ({"eps": None}, "eps: None[^$]*a number here[^$]*as in eps=1e-8"),
+    ({"weight_decay": Power(0.1, 0.5)}, "weight_decay: Power[^$]*a number here"),
+    ({"v0": None}, "v0: None"),
 ]
 
 

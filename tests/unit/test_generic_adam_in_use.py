@@ -60,7 +60,7 @@ def test_a_step_count_saved_as_a_number_goes_on() -> None:
 
 @pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize("correction", [True, False])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
 def test_zero_over_zero_counts_as_zero_with_no_epsilon_anywhere(
     dtype: torch.dtype, correction: bool, fused: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,6 +71,42 @@ def test_zero_over_zero_counts_as_zero_with_no_epsilon_anywhere(
     p.grad = torch.tensor([0.0, 1.0], dtype=dtype)
     optimizer.step()
     assert p[0].item() == 1.0 and torch.isfinite(p).all() and p[1].item() != 1.0
+
+
+@pytest.mark.parametrize("layout", ["transposed gradient", "parameter with gaps"])
+@pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1}, {"amsgrad": True, "maximize": True}], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_in_any_layout_takes_the_step_of_torchs_fused_kernel(
+    dtype: torch.dtype, options: dict[str, Any], layout: str
+) -> None:
+    """Which is made in float32: in float16 the usual eps is 0, and what has no gradient would become nan."""
+    start = torch.linspace(-1, 1, 24, dtype=dtype).view(6, 4)
+    gapped = torch.stack([start] * 2, -1)[..., 0]
+    ours, theirs = (
+        nn.Parameter(gapped if layout == "parameter with gaps" else start.clone()),
+        nn.Parameter(start.clone()),
+    )
+    mine, truth = GenericAdam([ours], lr=0.1, **options), torch.optim.Adam([theirs], lr=0.1, fused=True, **options)
+    for step in range(5):
+        gradient = torch.randn(6, 4, generator=torch.Generator().manual_seed(step)).to(dtype)
+        gradient[0], gradient[1] = 0.0, 1e-4
+        theirs.grad = gradient
+        ours.grad = gradient.t().contiguous().t() if layout == "transposed gradient" else gradient.clone()
+        mine.step()
+        truth.step()
+    torch.testing.assert_close(ours.detach(), theirs.detach(), rtol=2 * torch.finfo(dtype).eps, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_without_epsilon_a_gradient_whose_square_is_no_number_any_more_moves_no_further_than_one(
+    dtype: torch.dtype,
+) -> None:
+    smallest = torch.finfo(dtype).tiny * torch.finfo(dtype).eps
+    p = nn.Parameter(torch.zeros(1, dtype=dtype))
+    optimizer = GenericAdam([p], lr=1.0, betas=(0.0, 0.5), eps_in="v0", bias_correction=False)
+    p.grad = torch.full((1,), 0.5 * smallest**0.5, dtype=dtype)
+    optimizer.step()
+    assert -1.0 <= p.item() <= -0.25
 
 
 def test_without_correction_theta_next_to_1_is_not_corrected() -> None:

@@ -17,17 +17,21 @@ import pytest
 import torch
 
 from hvd_adam.cli import main
+from hvd_adam.comm import World
 from hvd_adam.comm.solo import SoloWorld
-from hvd_adam.config import from_plain
+from hvd_adam.config import RunConfig, from_plain, to_plain
 from hvd_adam.errors import RunError
 from hvd_adam.probe import curvature as curvatures
 from hvd_adam.probe.findings import Curvature, Findings, Measured, find
 from hvd_adam.probe.grid import study_yaml, suggest
 from hvd_adam.probe.run import probe
-from hvd_adam.probe.wording import describe
+from hvd_adam.probe.wording import describe, number, said
 from hvd_adam.study import config as study_config
 from hvd_adam.study.plan import plan
+from hvd_adam.theory.elbow import Range
 from hvd_adam.theory.noise import noise_scale
+from hvd_adam.training.batches import batches
+from hvd_adam.training.preparation import Parts
 from hvd_adam.training.trace import read
 
 CAMPAIGN = bool(os.environ.get("HVD_ADAM_CAMPAIGN"))
@@ -189,6 +193,15 @@ def test_what_was_measured_before_a_divergence_is_kept(
     assert "a probe never overwrites" in capsys.readouterr().err
 
 
+def test_a_step_that_overflows_on_the_wire_alone_is_no_divergence(tmp_path: Path, monkeypatch, capsys) -> None:
+    """Gradients of 4e4 by 1,024 are more than half precision holds: one step is left out, and the scale falls."""
+    monkeypatch.chdir(tmp_path)
+    Path("far.yaml").write_text("task: {name: toy, start: 20000}\nsteps: 60\nworkers: 2\nwire: fp16\n")
+    assert call(monkeypatch, "probe", "far.yaml", "--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["steps"] == 59
+
+
 def test_time_ends_a_probe_that_has_many_steps_left(
     config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -214,6 +227,21 @@ def test_batch_norms_buffers_and_the_weights_are_as_without_curvature(
     assert found.measured.loss == losses
 
 
+def test_the_weights_lie_where_the_samples_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def look(config: RunConfig, world: World, parts: Parts) -> None:
+        (batch,) = batches(config, world, parts, 1, 0)
+        places.append({tensor.device.type for tensor in (*batch, *parts.model.parameters())})
+        raise InterruptedError
+
+    places: list[set[str]] = []
+    world = SoloWorld()
+    world.device = torch.device("meta")
+    monkeypatch.setattr("hvd_adam.probe.run.average", look)
+    with pytest.raises(InterruptedError):
+        probe(from_plain({"task": "toy", "steps": 36}), seconds=60.0, run=str(tmp_path / "run"), world=world)
+    assert places == [{"meta"}]
+
+
 def made_up(scale: float, train_size: int = 0, local_batch: int = 32) -> Findings:
     """Findings of a gradient of length 1 with a chosen noise scale."""
     noise = np.random.default_rng(1).standard_normal((120, 4, 50)) * math.sqrt(scale / 50 / local_batch)
@@ -234,9 +262,25 @@ def test_a_gradient_on_the_wrong_side_of_zero_leaves_a_target_that_can_be_met() 
         measured.worker_square, measured.mean_square = list((g**2).sum(2).mean(1)), list((g.mean(1) ** 2).sum(1))
         found = find(measured)
         seen.add(found.late.noise.square.value > 0)
+        if found.late.noise.square.value < 0:
+            assert f"at most {number(found.late.noise.square.high)}\n" in describe(found)
+            assert found.to_plain()["late"]["square"]["value"] < 0  # as it came
         assert 0 < found.eps < 3
         assert "at_most: 0.0\n" not in study_yaml(found)
     assert seen == {True, False}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (Range(0.5, 0.25, 1.9), "0.5 (0.25 to 1.9)"),
+        (Range(0.0, 0.0, 0.0), "0 (0 to 0)"),
+        (Range(-1.77, 0.0, 1.9), "at most 1.9"),  # no mean square is below 0
+        (Range(math.inf, 12.0, math.inf), "at least 12"),
+    ],
+)
+def test_no_estimate_is_printed_outside_of_its_interval(value: Range, text: str) -> None:
+    assert said(value) == text
 
 
 def test_a_probe_knows_whether_its_samples_are_shared_out(tmp_path: Path) -> None:
@@ -270,6 +314,30 @@ def test_the_suggested_grid_brackets_the_elbow_or_says_why_not(
     assert least <= max(1, found.elbow.low) and grid.local_batch == local
     assert most >= found.elbow.high or grid.why
     assert not train_size or most <= train_size / 10
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"wire": "fp16"},
+        {"determinism": "exact", "sampling": "replacement", "precision": "float64", "accumulation": 2},
+        {"optimizer": {"lr": "0.1/sqrt(t)", "betas": [0.9, 0.99], "v0": "1/(s d)", "eps_in": "v0"}},
+        {"algorithm": {"name": "adamw", "lr": 0.1}, "clip_norm": 1.0, "skip_nonfinite": {"stop_after": 2}},
+        {"engine": "solo", "threads": 1, "bucket_mb": 1.0, "share_weights": False, "condition": "off"},
+        {"stall_limit": None, "check_every": 5, "data": "here", "stage": "there", "epochs": 3},
+        {"evaluate": {"every": 5, "train": 10}, "until": [{"measure": "train_loss", "at_most": 1.0}], "seed": 4},
+        {"checkpoint": {"every": 5}, "max_seconds": 60.0, "noise_every": 1, "name": "m"},
+    ],
+    ids=lambda keys: "-".join(keys),
+)
+def test_the_suggested_study_of_any_run_can_be_planned_and_is_of_that_run(keys: dict[str, Any], tmp_path: Path) -> None:
+    found = made_up(30.0, 20_000)
+    found.measured.config = to_plain(from_plain({"task": "digits", "workers": 4, **keys}))
+    (tmp_path / "study.yaml").write_text(study_yaml(found))
+    runs = [from_plain(dict(run.config)) for run in plan(study_config.load(tmp_path / "study.yaml")).runs]
+    its_own = {"determinism", "sampling", "epochs", "evaluate", "until", "seed", "checkpoint", "max_seconds"}
+    for key in set(keys) - its_own - {"name", "noise_every"}:
+        assert {str(to_plain(run)[key]) for run in runs} == {str(found.measured.config[key])}
 
 
 def test_too_few_steps_name_the_seconds_that_would_do() -> None:
@@ -316,10 +384,24 @@ class _NoSecond(torch.autograd.Function):
         return slope
 
 
+class HalfFrozen(Rough):
+    """Beside the weight that learns a bias of three numbers that does not."""
+
+    def model(self) -> torch.nn.Module:
+        network = super().model()
+        network.register_parameter("still", torch.nn.Parameter(torch.zeros(3), requires_grad=False))
+        return network
+
+
+def test_d_counts_what_is_trained(tmp_path: Path) -> None:
+    assert measured({"name": f"{__name__}:HalfFrozen"}, 2, 0, tmp_path / "run").measured.dim == 1
+
+
 @pytest.mark.parametrize("kind", ["none", "linear"])
 def test_a_loss_without_second_derivative_is_told_and_not_fatal(tmp_path: Path, kind: str) -> None:
     found = measured({"name": f"{__name__}:Rough", "kind": kind}, 2, 0, tmp_path / "run")
     point = found.measured.curvature[0]
     assert point.value is None and not point.settled and "the second derivative is 0" in point.why
     assert "no curvature: the second derivative is 0" in describe(found)
+    assert "none at step 0, none at step" in describe(found) and "(at least)" not in describe(found)
     assert found.lipschitz is None

@@ -116,6 +116,16 @@ def test_decays_follow_torch_schedulers(schedule, scheduler):
     np.testing.assert_allclose(schedule(STEPS), theirs, rtol=1e-12)
 
 
+@pytest.mark.parametrize("count", [1, 2, 32, 33, 64, 65, 500])
+def test_there_may_be_any_number_of_pieces(count):
+    schedule = Piecewise(tuple(range(1, count)), tuple(Constant(i / 1024) for i in range(count)))  # piece i until i + 1
+    t = np.arange(1, count + 10)
+    staircase = np.minimum(t - 1, count - 1) / 1024
+    np.testing.assert_array_equal(schedule(t), staircase)
+    np.testing.assert_array_equal(schedule.complement(t), 1 - staircase)
+    assert [schedule(int(one)) for one in t] == staircase.tolist()
+
+
 @every_kind
 def test_array_call_is_float64_and_equals_calls_one_by_one(schedule):
     schedule = schedule.with_horizon(40)

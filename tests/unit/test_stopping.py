@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
+from hvd_adam.comm.solo import SoloWorld
 from hvd_adam.config import from_plain
+from hvd_adam.optim.averaging import DistributedOptimizer
+from hvd_adam.tasks.digits import Digits
+from hvd_adam.training.evaluation import evaluate
 from hvd_adam.training.loop import Result, train
 
 PLAIN: dict[str, Any] = {
@@ -23,6 +29,17 @@ PLAIN: dict[str, Any] = {
     "evaluate": {"at": [0, 2, 5], "chunk": 100, "train": 250},
 }
 CLOCKS = ("seconds", "reached")
+
+
+class Frozen(Digits):
+    """Batch norms in eval mode, as in a backbone that was trained before: their statistics stay what they are."""
+
+    def model(self) -> nn.Module:
+        network = super().model()
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return network
 
 
 class StopAt:
@@ -78,3 +95,45 @@ def test_a_stop_at_any_moment_changes_nothing(truth: tuple[Path, int], tmp_path:
 def test_a_stop_that_the_clock_asks_for_leaves_time_to_evaluate(tmp_path: Path) -> None:
     result, _ = launch(tmp_path / "run", steps=50, evaluate={"every": 1}, max_seconds=1e-6)
     assert (result.status, result.ended_by, [step for step, _ in result.evaluations]) == ("done", "time", [1, 2])
+
+
+def test_no_evaluation_and_no_resume_wakes_up_what_a_task_keeps_in_eval_mode(tmp_path: Path) -> None:
+    frozen = {"task": {"name": f"{__name__}:Frozen", "batch_norm": True}}
+    launch(tmp_path / "one evaluation", **frozen, evaluate={"chunk": 100})
+    launch(tmp_path / "some", **frozen)
+    assert launch(tmp_path / "resumed", look=8, **frozen)[0].status == "stopped"
+    launch(tmp_path / "resumed", **frozen)
+    weights, *others = (told(tmp_path / name)[2] for name in ("one evaluation", "some", "resumed"))
+    assert all(torch.equal(other[name], weights[name]) for other in others for name in weights)
+    fresh = nn.BatchNorm2d(1).state_dict()  # a batch norm that has seen nothing
+    seen = [name for name in weights if name.endswith(("running_mean", "running_var", "num_batches_tracked"))]
+    assert seen and all((weights[name] == fresh[name.rpartition(".")[2]]).all() for name in seen)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_evaluation_leaves_each_module_in_the_mode_that_it_was_in(fails: bool, tmp_path: Path) -> None:
+    class Task(Digits):
+        def measures(self, model: nn.Module, batch: tuple[torch.Tensor, ...]) -> dict[str, torch.Tensor]:
+            assert not any(module.training for module in model.modules())
+            if fails:
+                raise KeyError("measures")
+            return super().measures(model, batch)
+
+    class Backbone(nn.Sequential):
+        def train(self, mode: bool = True) -> Backbone:
+            """Stays in eval mode itself, whatever it is told."""
+            super().train(mode)
+            self.training = False
+            return self
+
+    task = Task()
+    task.prepare(tmp_path)
+    asleep, awake = nn.Sequential(nn.Dropout()).eval().append(nn.Dropout()), nn.Sequential(nn.Dropout().eval())
+    model = nn.Sequential(nn.Flatten(), asleep, awake, Backbone(nn.Dropout()).train(), nn.Linear(64, 10))
+    model.training = False
+    modes = {module: module.training for module in model.modules()}
+    assert list(modes.values()) == [False, True, False, False, True, True, False, False, True, True]
+    optimizer = DistributedOptimizer(torch.optim.SGD(model.parameters(), lr=0.1), SoloWorld())
+    with pytest.raises(KeyError) if fails else nullcontext():
+        evaluate(task, model, optimizer)
+    assert {module: module.training for module in model.modules()} == modes
