@@ -25,7 +25,7 @@ import time
 from pathlib import Path
 
 from hvd_adam.bench.allreduce import Exchange, lines
-from hvd_adam.bench.figures import READERS, figures, headlines, limits, table, worse
+from hvd_adam.bench.figures import READERS, figures, headlines, limits, table, unmatched, worse
 
 TREE = Path(__file__).resolve().parents[1]
 RECORDED, PAGE, README = TREE / "benchmarks" / "recorded", TREE / "docs" / "performance.md", TREE / "README.md"
@@ -45,7 +45,7 @@ COMMANDS = {  # in the order of what a user asks first; (full, check), each one 
     ),
     "allreduce": ("--largest 512M --rounds 5", "--largest 64M --rounds 5"),
     "start": ("--rounds 7", "--rounds 5"),
-    "scale": ("--rounds 5", "--model lenet --parameters 1e6 --parameters 1e7 --rounds 5"),
+    "scale": ("--rounds 5", "--model lenet --parameters 1e6 --parameters 1e7 --parameters 1e8 --rounds 5"),
     "study": ("--rounds 5", ""),
     "memory": ("--rounds 5", "--model resnet18 --rounds 5"),
 }  # fmt: skip
@@ -134,11 +134,14 @@ def details() -> list[str]:
 
 
 def check(recorded: Path) -> int:
-    """Measures with fewer rounds, and says which ratios got worse than the recorded ones there."""
+    """Measures with fewer rounds, and says which ratios got worse than the recorded ones there, or have none."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         through = [measure(kind, few, folder) for kind, (_, few) in COMMANDS.items() if few]
-        found = worse(figures(folder), figures(recorded))
+        now, before = figures(folder), figures(recorded)
+    for name in unmatched(now, before):
+        print(f"not recorded, so not compared: {name}")
+    found = worse(now, before)
     for line in found:
         print(f"worse: {line}")
     print(f"{len(found)} ratios are worse than recorded in {recorded}")

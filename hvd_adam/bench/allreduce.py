@@ -37,7 +37,7 @@ def read_size(text: str) -> int:
     """
     unit = {"K": 10, "M": 20, "G": 30}.get(text[-1:].upper(), 0)
     digits = text[:-1] if unit else text
-    if not digits.isdigit() or int(digits) << unit < SMALLEST:
+    if not digits.isdecimal() or int(digits) << unit < SMALLEST:
         raise ConfigError(
             f"size: {text}", "a size is a whole number of bytes, 1K or more", "write for instance 64K or 512M"
         )
@@ -119,9 +119,11 @@ def measure(
                 said(f"{size:,} bytes: left out, {why}")
                 continue
             steps = crews.calibrate(TURN, 1000, size)
-            turns = list(crews.rounds(rounds, steps, size))
-            found.seconds[size] = {way: [turn[way] for turn in turns] for way in ways}
-            kept(found)
+            for turn in crews.rounds(rounds, steps, size):
+                by = found.seconds.setdefault(size, {way: [] for way in ways})
+                for way in ways:
+                    by[way].append(turn[way])
+                kept(found)
             said(f"{size:,} bytes: done")
     return found
 

@@ -270,7 +270,7 @@ _HEADLINES = (
 
 def headlines(found: Sequence[Figure]) -> str:
     """Markdown: the six figures that a user asks for first, those that were measured."""
-    lines = ["| figure | of | median (95 % interval) | n |", "|---|---|---|---|"]
+    lines = ["| figure | of | median (interval) | n |", "|---|---|---|---|"]
     for words, what, as_installed in _HEADLINES:
         for one in (one for one in found if one.what == what):
             value = one.installed if as_installed else one.alike
@@ -305,6 +305,12 @@ def worse(now: Sequence[Figure], recorded: Sequence[Figure]) -> list[str]:
             if new is not None and was is not None and _is_worse(new, was, one.more):
                 said.append(f"{one.name}, {where}: {new}, recorded {was}")
     return said
+
+
+def unmatched(now: Sequence[Figure], recorded: Sequence[Figure]) -> list[str]:
+    """Names of the ratios that are not recorded, on which `worse` says nothing."""
+    before = {(one.what, one.of) for one in recorded}
+    return [one.name for one in now if not one.unit and (one.what, one.of) not in before]
 
 
 def _is_worse(new: Ratio, old: Ratio, more: bool) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,11 @@ class Point:
     model: str
     ranks: int
     workers: int
-    seconds: tuple[float, ...]
+    seconds: tuple[float, ...] = ()
+
+    def after(self, seconds: float) -> Point:
+        """The point with one more round."""
+        return replace(self, seconds=(*self.seconds, seconds))
 
     @property
     def parameters(self) -> int:
@@ -118,7 +123,7 @@ def measure(
     said: Callable[[str], None] = lambda _: None,
     kept: Callable[[Growth], None] = lambda _: None,
 ) -> Growth:
-    """Times steps of ours; what is compared takes turns.
+    """Times steps of ours; models on all ranks and workers take turns in random order, and so do sizes.
 
     Args:
         models: on each number of ranks, with each number of workers a rank.
@@ -153,16 +158,20 @@ def _take(
         name = f"{model} on {ranks}"
         jobs[name] = (model, ranks, Job(name, ranks, {"build": "workers", "model": model}))
     if not jobs:
+        kept(found)
         return
     said(f"{len(jobs)} jobs start, one after the other: {', '.join(jobs)}")
     with Crews([job for _, _, job in jobs.values()]) as crews:
-        for many in workers:
-            steps = crews.calibrate_each(TURN, 300, many)
-            turns = list(crews.rounds(rounds, steps, many))
-            for name, (model, ranks, _) in jobs.items():
-                found.points.append(Point(model, ranks, many, tuple(turn[name] for turn in turns)))
+        steps = {many: crews.calibrate_each(TURN, 300, many) for many in workers}
+        points = {(many, name): Point(model, n, many) for many in workers for name, (model, n, _) in jobs.items()}
+        before, order = found.points, random.Random(0)
+        for number in range(rounds):
+            for many in order.sample(list(workers), len(workers)):
+                for name, seconds in next(crews.rounds(1, steps[many], many)).items():
+                    points[many, name] = points[many, name].after(seconds)
+            found.points = [*before, *points.values()]
             kept(found)
-            said(f"{counted(many, 'worker')} a rank: done")
+            said(f"round {number + 1} of {rounds}")
 
 
 def table(found: Growth) -> Any:

@@ -48,19 +48,25 @@ def needed(model: str, ranks: int) -> int:
     return ranks * (2 * IMPORTS + 8 * 4 * numbers(model))
 
 
-def measure(model: str, ranks: int, rounds: int, said: Callable[[str], None] = lambda _: None) -> Held:
-    """Reads the peaks of `rounds` fresh jobs each: a peak is the whole life's."""
-    ours, bare = [], []
+def measure(
+    model: str,
+    ranks: int,
+    rounds: int,
+    said: Callable[[str], None] = lambda _: None,
+    kept: Callable[[Held], None] = lambda _: None,
+) -> Held:
+    """Reads the peaks of `rounds` fresh jobs each: a peak is the whole life's. `said`, `kept`: see `step.compare`."""
+    found = Held(model, (), ())
     samples = workload(model).samples
     for number in range(rounds):
         order = {"build": "step", "model": model, "samples": samples, "dtype": "float32"}
         with Crews([Job(name, ranks, {**order, "peer": name}) for name in (OURS, BARE)], seed=number) as crews:
             next(crews.rounds(1, STEPS))
             peaks = crews.memory
-        ours.append(peaks[OURS])
-        bare.append(peaks[BARE])
+        found = Held(model, (*found.ours, peaks[OURS]), (*found.bare, peaks[BARE]))
+        kept(found)
         said(f"{model}: {number + 1} of {rounds}")
-    return Held(model, tuple(ours), tuple(bare))
+    return found
 
 
 def fits(model: str, ranks: int) -> str:

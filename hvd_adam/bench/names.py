@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from hvd_adam.errors import ConfigError
 
 INSTALLED, LAUNCHER = "as installed", "launcher's"  # a peer's environment
 OURS, EXACT, BARE, PARTS = "hvd_adam", "hvd_adam-exact", "bare", "parts"
+EMPTY = '""'  # how a message shows a name of no letters
 
 Thing = TypeVar("Thing")
 
@@ -29,4 +30,17 @@ def known(kind: str, name: str, things: Mapping[str, Thing]) -> Thing:
         return things[name]
     near = difflib.get_close_matches(name, things, n=1)
     cure = f"did you mean {near[0]}?" if near else f"choose from {', '.join(things)}"
-    raise ConfigError(f"{kind}: {name}", f"bench knows no such {kind}", cure)
+    raise ConfigError(f"{kind}: {name or EMPTY}", f"bench knows no such {kind}", cure)
+
+
+def listed(kind: str, text: str | None, things: Iterable[str]) -> list[str]:
+    """Return the names in "one,another"; all that there are where nothing is said.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    every = dict.fromkeys(things, True)
+    names = list(every) if text is None else [name.strip() for name in text.split(",")]
+    for name in names:
+        known(kind, name, every)
+    return names

@@ -107,12 +107,16 @@ def compare(
             found.left_out[name] = why
             continue
         if why := lacking(each, room - each * len(jobs)):
-            found.left_out[job_name(name, surroundings)] = f"beside the others {why}"
+            found.left_out[job_name(name, surroundings)] = f"beside the others {why}" if jobs else why
             continue
         order = {"build": "step", "peer": name, "model": model, "samples": samples or load.samples, "dtype": dtype}
         jobs.append(Job(job_name(name, surroundings), ranks, order, PEERS[name].environ, surroundings == INSTALLED))
         what.append((name, surroundings))
     found.rows = [Row(name, surroundings, [], 0) for name, surroundings in what]
+    if not jobs:
+        kept(found)
+        said(f"{model}: left out, memory does not hold it")
+        return found
     needed = [job_name(OURS, LAUNCHER)]
     for start in range(rounds if fresh else 1):
         said(f"{model}: {len(jobs)} jobs of {ranks} ranks start, one after the other")

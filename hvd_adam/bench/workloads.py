@@ -15,6 +15,7 @@ from hvd_adam.bench.names import known
 from hvd_adam.errors import ConfigError
 from hvd_adam.tasks import models
 
+MILLION = 10**6
 VOCABULARY, WIDTH, DEPTH, HEADS, LENGTH = 8192, 320, 4, 5, 64  # the transformer: 10.2 million weights
 
 
@@ -79,20 +80,28 @@ class Synthetic(nn.Module):
 
 
 def synthetic(name: str) -> list[tuple[int, ...]] | None:
-    """The shapes of "1e8", numbers in pieces of a million at most, or of "1000x10", tensors x size; None of others."""
+    """The shapes of "1e8", numbers in pieces of a million at most, or of "1000x10", tensors x size; None of others.
+
+    Raises:
+        ConfigError: more than a million tensors.
+    """
     many, _, each = name.partition("x")
-    if each:
-        right = many.isdigit() and each.isdigit() and int(many) * int(each)
-        return [(int(each),)] * int(many) if right else None
     try:
-        total = int(float(name))
+        if each:
+            right = many.isdecimal() and each.isdecimal()
+            tensors, size, rest = (int(many), int(each), 0) if right else (0, 0, 0)
+        else:
+            (tensors, rest), size = divmod(int(float(name)), MILLION), MILLION
     except (ValueError, OverflowError):
         return None
-    if total < 1:
-        return None
-    whole, rest = divmod(total, 10**6)
-    pieces: list[tuple[int, ...]] = [(10**6,)] * whole
-    return [*pieces, *([(rest,)] if rest else [])]
+    if tensors > MILLION:
+        raise ConfigError(
+            f"parameters: {name}",
+            "more than a million tensors are not made here",
+            "write 1e12 or less, or fewer of them",
+        )
+    pieces: list[tuple[int, ...]] = [(size,)] * tensors
+    return [*pieces, *([(rest,)] if rest else [])] if tensors * size + rest > 0 else None
 
 
 def workload(name: str) -> Workload:

@@ -13,7 +13,6 @@ from hvd_adam.commands.group import NearestGroup
 _DTYPE = click.option(
     "--dtype", type=click.Choice(["float32", "float64", "bfloat16"]), default="float32", show_default=True
 )
-_MEDIANS = "in random order: medians, and 95 % bootstrap intervals"
 
 
 @click.group(cls=NearestGroup)
@@ -38,14 +37,13 @@ def step(
 ) -> None:  # fmt: skip
     """A training step beside stock Horovod, DDP and bare compute, as installed and as the launchers start it."""
     from hvd_adam.bench import step as bench_step
-    from hvd_adam.bench.names import known
+    from hvd_adam.bench.names import listed
     from hvd_adam.bench.peers import PEERS
+    from hvd_adam.bench.ratios import medians
     from hvd_adam.bench.surroundings import facts, save, warn
     from hvd_adam.bench.workloads import WORKLOADS, workload
 
-    names = [name.strip() for name in peers.split(",")] if peers else list(PEERS)
-    for name in names:
-        known("peer", name, PEERS)
+    names = listed("peer", peers, PEERS)
     chosen = models or tuple(WORKLOADS)
     for model in chosen:
         workload(model)
@@ -67,7 +65,7 @@ def step(
         plot,
         *tables,
         *warnings,
-        f"n = {rounds} {'starts' if fresh else 'rounds'} {_MEDIANS} of the ratios.",
+        f"n = {rounds} {'starts' if fresh else 'rounds'} in random order: {medians(rounds)}.",
     )
 
 
@@ -82,13 +80,11 @@ def allreduce(
 ) -> None:
     """A sum over the ranks, 1 KB to --largest: each engine beside the algorithms of the MPI under it."""
     from hvd_adam.bench import allreduce as exchange
-    from hvd_adam.bench.names import known
+    from hvd_adam.bench.names import listed
+    from hvd_adam.bench.ratios import medians
     from hvd_adam.bench.surroundings import facts, save, warn
 
-    every = dict.fromkeys((*exchange.OURS, *exchange.RAW), True)
-    chosen = [name.strip() for name in ways.split(",")] if ways else list(every)
-    for name in chosen:
-        known("way", name, every)
+    chosen = listed("way", ways, (*exchange.OURS, *exchange.RAW))
     most, each, warnings = exchange.read_size(largest), exchange.read_size(piece), warn(ranks)
     where = {**facts(), "warnings": warnings}
     tell(*warnings)
@@ -99,7 +95,7 @@ def allreduce(
     with keeping(out):
         found = exchange.measure(ranks, most, chosen, rounds, tell, keep, each)
         keep(found)
-    said = [*exchange.lines(found), *warnings, f"n = {rounds} rounds {_MEDIANS}."]
+    said = [*exchange.lines(found), *warnings, f"n = {rounds} rounds in random order: {medians(rounds)}."]
     finish(out, as_json, plot, exchange.table(found), *said)
 
 
@@ -115,13 +111,12 @@ def optimizer(
 ) -> None:  # fmt: skip
     """GenericAdam's step beside torch's Adam: for-loop, foreach and fused."""
     from hvd_adam.bench import optimizer as steps
-    from hvd_adam.bench.names import known
+    from hvd_adam.bench.names import listed
+    from hvd_adam.bench.ratios import medians
     from hvd_adam.bench.surroundings import facts, free_memory, lacking, save, warn
     from hvd_adam.bench.workloads import shapes_of
 
-    names = [name.strip() for name in peers.split(",")] if peers else list(steps.PEERS)
-    for name in names:
-        known("peer", name, steps.PEERS)
+    names = listed("peer", peers, steps.PEERS)
     chosen, warnings = parameters or steps.LISTS, warn(ranks)
     for name in chosen:
         shapes_of(name)
@@ -143,7 +138,8 @@ def optimizer(
             else:
                 done.append(steps.measure(name, ranks, names, rounds, dtype, tell, keep))
     said = [f"{name}: left out, {why}" for name, why in left_out.items()]
-    finish(out, as_json, plot, steps.table(done), *said, *warnings, f"n = {rounds} starts {_MEDIANS} of the ratios.")
+    said += [*warnings, f"n = {rounds} starts in random order: {medians(rounds)}."]
+    finish(out, as_json, plot, steps.table(done), *said)
 
 
 for _command in COMMANDS:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, TypeVar
 
 import click
+
+from hvd_adam.errors import ConfigError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -51,15 +56,15 @@ def _drawable(_: click.Context, __: click.Parameter, plot: Path | None) -> Path 
 def finish(out: Path, as_json: bool, plot: Path | None, *shown: Any) -> None:
     """Prints tables and sentences, or what was kept; and draws it."""
     if as_json:
-        click.echo(out.read_text() if out.is_file() else "{}", nl=False)
+        click.echo(out.read_text(), nl=False)
     else:
-        from rich.console import Console
+        from hvd_adam.terminal import console
 
-        console = Console() if sys.stdout.isatty() else Console(soft_wrap=True, width=160)
+        printer = console()
         for one in shown:
-            click.echo(one) if isinstance(one, str) else console.print(one)
+            click.echo(one) if isinstance(one, str) else printer.print(one)
         click.echo(f"All of it: {out}")
-    if plot is not None and out.is_file():
+    if plot is not None:
         from hvd_adam.bench.picture import draw
 
         draw(json.loads(out.read_text()), plot)
@@ -73,7 +78,20 @@ def tell(*lines: str) -> None:
 
 @contextmanager
 def keeping(path: Path) -> Iterator[None]:
-    """Around the measuring: an interrupt says where lies what was measured, and ends with 130."""
+    """Around the measuring: an interrupt says where lies what was measured, and ends with 130.
+
+    Raises:
+        ConfigError: the file cannot be written; before anything is measured.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=path.parent):
+            pass
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    except OSError as error:
+        why = f"what is measured could not be kept there: {error.strerror}"
+        raise ConfigError(f"--out {path}", why, "name another file") from error
     before = path.stat().st_mtime_ns if path.exists() else 0
     try:
         yield

@@ -26,6 +26,7 @@ def scale(
     """How a step grows with ranks, workers a rank and parameters; and the model of seconds that studies use."""
     from hvd_adam.bench import growth
     from hvd_adam.bench.names import known
+    from hvd_adam.bench.ratios import medians
     from hvd_adam.bench.surroundings import facts, save, warn
     from hvd_adam.bench.workloads import WORKLOADS, shapes_of
 
@@ -46,8 +47,8 @@ def scale(
     with keeping(out):
         found = growth.measure(chosen, measured, many, played, rounds, tell, keep)
     said = [f"{name}: left out, {why}" for name, why in found.left_out.items()] + seconds_models(found)[0]
-    medians = f"n = {rounds} rounds in random order: medians, and 95 % bootstrap intervals."
-    finish(out, as_json, plot, growth.table(found), *said, *warnings, medians)
+    said += [*warnings, f"n = {rounds} rounds in random order: {medians(rounds)}."]
+    finish(out, as_json, plot, growth.table(found), *said)
 
 
 def seconds_models(found: Any) -> tuple[list[str], dict[str, Any]]:
@@ -90,15 +91,19 @@ def memory(models: tuple[str, ...], ranks: int, rounds: int, out: Path, as_json:
     tell(*warn(ranks))
     done: list[held.Held] = []
     left_out: dict[str, str] = {}
+
+    def keep(*found: held.Held) -> None:
+        kept = [one.to_plain() for one in (*done, *found)]
+        save(out, "bench memory", {**where, "ranks": ranks, "held": kept, "left_out": left_out})
+
     with keeping(out):
         for model in chosen:
             if why := held.fits(model, ranks):
                 left_out[model] = why
                 tell(f"{model}: left out, {why}")
+                keep()
             else:
-                done.append(held.measure(model, ranks, rounds, tell))
-            kept = [one.to_plain() for one in done]
-            save(out, "bench memory", {**where, "ranks": ranks, "held": kept, "left_out": left_out})
+                done.append(held.measure(model, ranks, rounds, tell, keep))
     said = [f"{model}: left out, {why}" for model, why in left_out.items()]
     finish(out, as_json, plot, held.table(done), *said, f"n = {rounds} jobs of {ranks} ranks each.")
 
@@ -151,7 +156,7 @@ def counts(kind: str, text: str) -> list[int]:
         ConfigError: other words.
     """
     words = [word.strip() for word in text.split(",")]
-    if not all(word.isdigit() and int(word) for word in words):
+    if not all(word.isdecimal() and int(word) for word in words):
         raise ConfigError(f"{kind}: {text}", "they are whole numbers above zero", "write for instance 1,2,4")
     return sorted({int(word) for word in words})
 

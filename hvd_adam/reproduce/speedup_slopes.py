@@ -156,6 +156,7 @@ def exponent(points: list[Point], of: str, expected: float, within: float) -> St
     n = min(len(p.log_draws) for p in points)
     low, high = np.quantile(x @ np.array([p.log_draws[:n] for p in points]), [0.025, 0.975])
     inside = abs(low - expected) <= within and abs(high - expected) <= within
+    outside = high < expected - within or low > expected + within
     fixed = points[0].setting
     other = f"sigma {fixed.sigma:g}" if of == "eps" else f"eps {fixed.eps:g}"
     return Statement(
@@ -163,6 +164,6 @@ def exponent(points: list[Point], of: str, expected: float, within: float) -> St
         f"exponent {value:.3f} ({low:.3f} to {high:.3f})",
         f"{of} {', '.join(f'{getattr(p.setting, of):.3g}' for p in points)}; {other}, s = {points[0].s}; "
         f"{sum(p.runs for p in points)} runs",
-        YES if inside else NO,
-        f"agrees: the 95 % bootstrap interval lies within {within:g} of {expected:g}",
+        YES if inside else NO if outside else UNDECIDED,
+        f"agrees: the 95 % bootstrap interval lies within {within:g} of {expected:g}; differs: it lies outside",
     )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
+from scipy.special import stdtrit
 
 from hvd_adam.algorithms import Algorithm
 from hvd_adam.reproduce.points import Points
@@ -32,9 +34,9 @@ def judge_square_root_rule(points: Points, quick: bool) -> tuple[Statement, Tabl
         for rule, power in POWERS.items():
             key = {"rule": rule, "s": s, "k": k, "runs": runs, "steps": round(base.horizon / k)}
             norms = points.get(key, partial(_norms, s, k, power, base.horizon, runs))
-            mean, error = float(np.mean(norms)), float(np.std(norms, ddof=1) / math.sqrt(runs))
-            last[k, rule] = (mean / SETTING.eps - 1, 2.1 * error / SETTING.eps)
-            cells.append(f"{mean:.4f} +- {2.1 * error:.4f}")
+            mean, reach = half_interval(norms)
+            last[k, rule] = (mean / SETTING.eps - 1, reach / SETTING.eps)
+            cells.append(f"{mean:.4f} +- {reach:.4f}")
         rows.append([str(k), str(s * k), f"{base.horizon / k:,.0f}", *cells])
     k = factors[1]
     own, others = last[k, "square root"], [abs(last[k, rule][0]) for rule in ("unchanged", "linear")]
@@ -48,6 +50,12 @@ def judge_square_root_rule(points: Points, quick: bool) -> tuple[Statement, Tabl
     )
     header = ["k", "s", "T", *(f"alpha_t k^{power:g} ({rule})" for rule, power in POWERS.items())]
     return statement, Table("Mean gradient norm (target 1) +- 95 % when s grows and T shrinks by k", header, rows)
+
+
+def half_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return the mean of two or more values, and half its 95 % interval by Student's t."""
+    error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    return float(np.mean(values)), float(stdtrit(len(values) - 1, 0.975)) * error
 
 
 def _norms(s: int, k: int, power: float, horizon: float, runs: int) -> list[float]:

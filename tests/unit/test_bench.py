@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from hvd_adam.bench.allreduce import Exchange, lines, read_size, sizes
 from hvd_adam.bench.memory import Held
 from hvd_adam.bench.names import INSTALLED, LAUNCHER
 from hvd_adam.bench.peers import PEERS
-from hvd_adam.bench.ratios import latency_and_bandwidth, median, ratio
+from hvd_adam.bench.ratios import latency_and_bandwidth, median, medians, ratio
 from hvd_adam.bench.step import Comparison, Row, compare, held, table
 from hvd_adam.bench.workloads import DTYPES, WORKLOADS, loaded, loss_of, shapes_of, workload
 from hvd_adam.cli import cli
@@ -28,13 +29,16 @@ def test_a_slowdown_that_a_whole_round_shares_leaves_the_ratio_alone() -> None:
     assert (found.low, found.high) == (pytest.approx(1.5), pytest.approx(1.5))
 
 
-def test_the_intervals_of_medians_hold_the_truth_as_often_as_they_say() -> None:
-    """Log-normal times, 9 rounds, 400 benchmarks; a percentile bootstrap of so few is a little narrow or wide."""
-    generator, held = np.random.default_rng(2), 0
-    for _ in range(400):
-        found = median(generator.lognormal(np.log(2.0), 0.2, 9).tolist())
-        held += found.low <= 2.0 <= found.high
-    assert 0.90 <= held / 400 <= 0.99
+@pytest.mark.parametrize(("rounds", "level"), [(5, 30), (6, 62), (7, 126), (8, 254), (9, 492), (10, 1002)])
+def test_the_intervals_of_medians_hold_the_truth_as_often_as_they_say(rounds: int, level: int) -> None:
+    """Each value lies above or below a law's median, 0, as often: of all 2^n patterns so many have it inside."""
+    held = 0
+    for signs in product((-1, 1), repeat=rounds):
+        found = median([sign * (1.0 + i) for i, sign in enumerate(signs)])
+        held += found.low <= 0 <= found.high
+    assert held == level
+    assert f" {100 * level / 2**rounds:.4g} % intervals" in medians(rounds)
+    assert level / 2**rounds >= 0.95 or rounds == 5
 
 
 @pytest.mark.parametrize(("rounds", "said"), [(1, "2 (single run)"), (4, "2 (n = 4)"), (5, "2.000 (2.000 to 2.000)")])
@@ -106,6 +110,20 @@ def test_the_table_has_our_step_to_each_peer() -> None:
         (["scale", "--ranks", "1,0"], "ranks: 1,0.\n  They are whole numbers above zero.\n"),
         (["scale", "--workers", "two"], "workers: two.\n"),
         (["memory", "--model", "lenett"], "model: lenett.\n"),
+        (["step", "--peers", ""], 'peer: "".\n'),
+        (["step", "--model", "1e30"], "parameters: 1e30.\n  More than a million tensors are not made here.\n"),
+        (["optimizer", "--parameters", "99999999999999999999x1"], "parameters: 99999999999999999999x1.\n"),
+        (["optimizer", "--parameters", "²x1"], "parameters: ²x1.\n"),
+        (["scale", "--ranks", "²"], "ranks: ².\n"),
+        (["allreduce", "--largest", "²K"], "size: ²K.\n"),
+        (
+            ["start", "--out", "/proc/none/s.json"],
+            "What is measured could not be kept there: No such file or directory",
+        ),
+        (
+            ["start", "--out", "configs"],
+            "What is measured could not be kept there: Is a directory.\n  Name another file",
+        ),
         (["start", "--plot", "a.gif"], "--plot a.gif.\n  There is no such kind of picture.\n  End it in .svg or .png"),
         (["study", "configs/studies/none.yaml"], "configs/studies/none.yaml"),
     ],

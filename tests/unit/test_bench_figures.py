@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
+import itertools
 import json
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure as Canvas
 
 from hvd_adam.bench import figures, growth, starting
 from hvd_adam.bench.names import INSTALLED, LAUNCHER
 from hvd_adam.bench.picture import draw
 from hvd_adam.errors import ConfigError
+
+ROOT = Path(__file__).parents[2]
 
 
 def recorded(folder: Path, ours: float, spread: float = 0.0) -> Path:
@@ -49,6 +54,31 @@ def test_a_ratio_is_worse_where_its_whole_interval_lies_above_the_recorded_one(t
         "training step / stock Horovod + default Adam, lenet, as installed: 0.600 (0.570 to 0.630), "
         "recorded 0.500 (0.475 to 0.525)"
     )
+
+
+def test_ratios_that_are_not_recorded_are_named(tmp_path: Path) -> None:
+    before = figures.figures(recorded(tmp_path / "before", 0.5))
+    now = figures.figures(recorded(tmp_path / "now", 0.5))
+    assert figures.unmatched(now, before) == []
+    assert figures.unmatched(now, [one for one in before if one.of != "lenet"]) == [
+        "training step / stock Horovod + default Adam, lenet"
+    ]
+    assert figures.unmatched(now, []) == [one.name for one in now if one.unit == ""]  # seconds are never compared
+
+
+def test_the_check_takes_the_exponents_of_parameters_between_the_recorded_ends() -> None:
+    spec = importlib.util.spec_from_file_location("table", ROOT / "benchmarks" / "table.py")
+    assert spec is not None and spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    words = made.COMMANDS["scale"][1].split()
+    sizes = [size for option, size in itertools.pairwise(words) if option == "--parameters"]
+    for folder in (made.RECORDED, made.RECORDED / "epyc"):
+        kept = json.loads((folder / "scale.json").read_text())
+        now = figures.READERS["scale"](
+            {**kept, "points": [p for p in kept["points"] if p["model"] in (*sizes, "lenet")]}
+        )
+        assert figures.unmatched(list(now), figures.figures(folder)) == []
 
 
 def test_an_optimizer_stands_beside_peers_as_installed_and_in_our_environment(tmp_path: Path) -> None:
@@ -114,6 +144,21 @@ def test_a_picture_has_a_row_for_each_figure(kind: str, tmp_path: Path) -> None:
     text = (tmp_path / "made" / "picture.svg").read_text()
     found = list(figures.READERS[kind](kept))
     assert found and all(f"<!-- {one.name.replace('--', '- -')} -->" in text for one in found)  # as svg wants it
+
+
+def test_seconds_and_ratios_have_an_axis_each_and_no_row_lies_on_a_frame(tmp_path: Path) -> None:
+    drawn: list[Canvas] = []
+    kept = json.loads((recorded(tmp_path / "a", 0.5, 0.05) / "start.json").read_text())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Canvas, "savefig", lambda canvas, path: drawn.append(canvas))
+        draw(kept, tmp_path / "picture.svg")
+    ratios, seconds = drawn[0].axes
+    assert [axes.get_xlabel().partition(";")[0] for axes in (ratios, seconds)] == ["ratio", "seconds"]
+    assert [len(axes.get_yticks()) for axes in (ratios, seconds)] == [1, 2]
+    assert [any(list(line.get_xdata()) == [1, 1] for line in axes.lines) for axes in (ratios, seconds)] == [True, False]
+    for axes in (ratios, seconds):
+        low, high = axes.get_ylim()
+        assert all(low + 0.5 < place < high - 0.5 for place in axes.get_yticks())
 
 
 def test_curves_are_drawn_for_sums_and_for_growth(tmp_path: Path) -> None:

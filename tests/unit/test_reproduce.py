@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from scipy import stats
 
 from hvd_adam import algorithms
 from hvd_adam.cli import cli
@@ -19,6 +20,7 @@ from hvd_adam.reproduce.command import run_reproduction
 from hvd_adam.reproduce.points import Points
 from hvd_adam.reproduce.report import NO, UNDECIDED, YES, Report, Statement, Table, load, share
 from hvd_adam.reproduce.speedup_points import SHAPES, Point, Setting, criterion
+from hvd_adam.reproduce.square_root_rule import half_interval
 from hvd_adam.theory.elbow import ruled, units
 from hvd_adam.theory.rate_grid import gradient_norms
 
@@ -39,6 +41,14 @@ def statement(verdict=YES, claim="a | b"):
 )
 def test_shares_have_exact_intervals(k, n, low, high):
     assert share(k, n) == pytest.approx((k / n, low, high), abs=1e-4)
+
+
+@pytest.mark.parametrize("n", [2, 4, 8])
+def test_the_interval_of_a_mean_is_students(n):
+    values = np.random.default_rng(n).standard_normal(n)
+    mean, reach = half_interval(values)
+    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert (mean - reach, mean + reach) == pytest.approx((expected.low, expected.high), rel=1e-9)
 
 
 @pytest.mark.parametrize(("verdicts", "code"), [([YES], 0), ([YES, UNDECIDED], 6), ([UNDECIDED, NO], 5)])
@@ -94,6 +104,8 @@ def test_slopes_and_exponents_of_power_laws_are_recovered():
     points = [point(Setting(sigma=40, eps=eps), 1, 1e6 * eps**-4.1, 0.001) for eps in (1.0, 2.0, 4.0)]
     assert speedup_slopes.exponent(points, "eps", -4.0, 0.2).verdict == YES
     assert speedup_slopes.exponent(points, "eps", -4.0, 0.05).verdict == NO
+    apart = [point(p.setting, s, p.horizon, 0.01) for s, p in enumerate(points)]  # draws of their own
+    assert speedup_slopes.exponent(apart, "eps", -4.0, 0.1).verdict == UNDECIDED  # the interval holds the edge, -4.1
 
 
 def test_the_steepest_slope_is_told_for_each_eps():
