@@ -1,4 +1,4 @@
-"""What a benchmark has kept, drawn: sums and steps as curves over their size, everything else as ratios on one axis."""
+"""What a benchmark has kept, drawn: sums and steps as curves over their size, everything else a row a figure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from hvd_adam.bench.ratios import median
 from hvd_adam.errors import ConfigError, RunError
 
 KINDS = (".svg", ".png", ".pdf")
-_ROW = 0.28  # inches of a ratio
+_ROW = 0.28  # inches of a figure
+_UNITS = {"": "ratio", "s": "seconds"}  # figures of one unit share an axis
 
 
 def check_ending(path: Path) -> None:
@@ -38,16 +39,21 @@ def draw(kept: Kept, path: Path) -> None:
 
     kind = str(kept["kind"]).removeprefix("bench ")
     found = list(READERS[kind](kept))
-    height = 4.5 if kind in _CURVES else 1.2 + _ROW * max(1, len(found))
+    units = [unit for unit in _UNITS if any(one.unit == unit for one in found)] or [""]
+    height = 4.5 if kind in _CURVES else 0.4 + 0.8 * len(units) + _ROW * max(1, len(found))
     canvas = Canvas(figsize=(8, height), layout="constrained")
     FigureCanvasAgg(canvas)
-    axes = canvas.subplots()
     if kind in _CURVES:
-        _CURVES[kind](axes, kept)
+        top = canvas.subplots()
+        _CURVES[kind](top, kept)
     else:
-        _ratios(axes, found)
+        shares = [max(1, sum(one.unit == unit for one in found)) for unit in units]
+        several = canvas.subplots(len(units), 1, squeeze=False, gridspec_kw={"height_ratios": shares})[:, 0]
+        for axes, unit in zip(several, units, strict=True):
+            _rows(axes, [one for one in found if one.unit == unit], _UNITS[unit])
+        top = several[0]
     machine = f"{kept.get('host_cores', '?')} cores, {kept.get('processor', '')}"
-    axes.set_title(f"hvd-adam bench {kind}: {machine}", fontsize=9)
+    top.set_title(f"hvd-adam bench {kind}: {machine}", fontsize=9)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         canvas.savefig(path)
@@ -55,7 +61,7 @@ def draw(kept: Kept, path: Path) -> None:
         raise RunError(f"--plot {path}", f"it cannot be written: {error.strerror}", "name another file") from error
 
 
-def _ratios(axes: Any, found: list[Figure]) -> None:
+def _rows(axes: Any, found: list[Figure], unit: str) -> None:
     """A row a figure: a dot and its interval in the same environment, a ring as installed, a bar where the goal is."""
     for place, one in enumerate(reversed(found)):
         for value, goal, shape, colour in (
@@ -68,9 +74,11 @@ def _ratios(axes: Any, found: list[Figure]) -> None:
             if goal is not None:
                 axes.plot([goal], [place], "|", color=colour, markersize=14)
     axes.set_yticks(range(len(found)), [one.name for one in reversed(found)], fontsize=7)
+    axes.set_ylim(-0.6, max(1, len(found)) - 0.4)  # no row lies on the frame
     axes.set_xscale("log")
-    axes.axvline(1, color="gray", linewidth=0.5)
-    axes.set_xlabel("dot: same environment; ring: as installed; bar: the goal of that colour", fontsize=8)
+    if unit == "ratio":
+        axes.axvline(1, color="gray", linewidth=0.5)
+    axes.set_xlabel(f"{unit}; dot: same environment; ring: as installed; bar: the goal of that colour", fontsize=8)
 
 
 def _sums(axes: Any, kept: Kept) -> None:

@@ -31,10 +31,12 @@ def study_plan(config: str, overrides: tuple[str, ...], folder: str | None, timi
     from hvd_adam.study import costs
     from hvd_adam.study.config import load
     from hvd_adam.study.continuing import refuse_other
+    from hvd_adam.study.figures import plural
     from hvd_adam.study.local import LocalExecutor
     from hvd_adam.study.plan import plan
     from hvd_adam.study.precision import precision
     from hvd_adam.study.tables import plan_table
+    from hvd_adam.terminal import console
 
     made_of = load(config, overrides)
     place = _place(made_of.name, folder)
@@ -46,23 +48,26 @@ def study_plan(config: str, overrides: tuple[str, ...], folder: str | None, timi
             found = costs.estimate(made_of, made, place, executor)
     else:
         found = costs.costs(made_of, made, costs.recorded(made, place).of)
-    console = _console()
-    console.print(plan_table(found))
-    console.print(f"{sum(cost.runs for cost in found):,} runs; at most {_total(found)}; runs end at their targets:")
+    printer = console()
+    printer.print(plan_table(found))
+    runs = sum(cost.runs for cost in found)
+    printer.print(f"{plural(runs, 'run')}; at most {_total(found)}; runs end at their targets:")
     for target in made_of.targets:
-        console.print(f"  {target}")
+        printer.print(f"  {target}")
     for one in precise:
-        console.print(str(one), highlight=False)
+        printer.print(str(one))
     for warning in made.warnings:
-        console.print(f"note: {warning}")
+        printer.print(f"note: {warning}")
     costs.refuse_over_cap(costs.known_hours(found), made_of.max_node_hours)
 
 
 def _total(found: Any) -> str:
+    from hvd_adam.study.figures import count, seconds
+
     hours = [cost.node_hours for cost in found]
     if None in hours:
         return "an unknown number of node-hours"
-    return f"{sum(hours):.3g} node-hours ({60 * sum(hours):.3g} minutes on this machine alone)"
+    return f"{count(sum(hours))} node-hours ({seconds(3600 * sum(hours))} on this machine alone)"
 
 
 @study.command("run")
@@ -115,31 +120,25 @@ def study_status(folder: str) -> None:
     from hvd_adam.study.plan import plan
     from hvd_adam.study.tables import Standing, status_table
     from hvd_adam.study.warnings import large_batches
+    from hvd_adam.terminal import console
 
     place = Folder(Path(folder))
     made = plan(place.study(), place.read("picks.json"))
-    console, standing, failures = _console(), Standing(place), place.failures()
-    console.print(status_table(made, standing, failures))
+    printer, standing, failures = console(), Standing(place), place.failures()
+    printer.print(status_table((*made.tuning, *made.cells), standing, failures))
     holder = place.holder()
-    console.print(f"{standing.left(made):,} of {len(made.runs):,} runs left; {holder or 'nobody'} works on it")
+    printer.print(f"{standing.left(made):,} of {len(made.runs):,} runs left; {holder or 'nobody'} works on it")
     large = large_batches(made.cells, place.train_size(made.runs))
     for warning in dict.fromkeys((*made.warnings, *([large] if large else []))):
-        console.print(f"note: {warning}")
+        printer.print(f"note: {warning}")
     tell_of_queue(place, made)
     for run, failure in failures.items():
-        console.print(f"\nfailed: {run}, attempt {failure.get('attempt')}, {place.path / 'workers'} may say more")
-        console.print(str(failure.get("reason")), markup=False, highlight=False)
+        printer.print(f"\nfailed: {run}, attempt {failure.get('attempt')}, {place.path / 'workers'} may say more")
+        printer.print(str(failure.get("reason")))
 
 
 for _command in (*COMMANDS, *ON_A_CLUSTER):
     study.add_command(_command)
-
-
-def _console() -> Any:
-    """The terminal; into a file or a pipe, tables are not squeezed to the width of one that is not there."""
-    from rich.console import Console
-
-    return Console(soft_wrap=True) if sys.stdout.isatty() else Console(soft_wrap=True, width=160)
 
 
 def _place(name: str | None, folder: str | None) -> Any:

@@ -17,11 +17,13 @@ import click
 @click.option("--figures", metavar="DIR", help="Also write each picture as an SVG file into DIR.")
 def study_report(folder: str, form: str, to: str | None, figures: str | None) -> None:
     """Say what the study in FOLDER has shown, and write a report of it."""
-    from hvd_adam.study.report import report, write
+    from hvd_adam.study.report import draw, linked, report, write
 
     made = _analysis(folder)
     if to == "-":
-        click.echo(report(made, form, figures), nl=False)
+        if figures:
+            draw(made, Path(figures))
+        click.echo(report(made, form, linked(Path(figures), Path()) if figures else None), nl=False)
         return
     path = Path(to) if to else Path(folder) / f"report.{form}"
     written = write(made, path, form, Path(figures) if figures else None)
@@ -41,10 +43,11 @@ def _say(made: Any) -> None:
     import textwrap
 
     from hvd_adam.study.verdict import LEAD, WARNING, verdict
+    from hvd_adam.terminal import columns
 
     for sentence in verdict(made):
         mark = {LEAD: "", WARNING: "note: "}.get(sentence.tone, "  ")
-        click.echo(textwrap.fill(sentence.text, 100, initial_indent=mark, subsequent_indent="  "))
+        click.echo(textwrap.fill(sentence.text, columns(), initial_indent=mark, subsequent_indent="  "))
 
 
 @click.command("check")

@@ -34,6 +34,6 @@ def train(config: str, overrides: tuple[str, ...], run: str | None, resume: bool
         result = start(resolved, run, resume, shown.say, stop, follow=shown.follow)
     if result is None:
         return
-    click.echo(summarise(result))
+    click.echo(summarise(result, resolved.evaluate.test))
     if result.stopped:
         sys.exit(75)

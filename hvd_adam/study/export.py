@@ -18,6 +18,8 @@ Row = Mapping[str, Any]
 def write_csv(made: Analysis, to: Path) -> list[Path]:
     """Writes cells.csv, runs.csv, evaluations.csv and losses.csv into a folder; returns them.
 
+    In theory mode a line of cells.csv is one batch at all its horizons, with the T that was found.
+
     Raises:
         RunError: the folder cannot be written.
     """
@@ -25,7 +27,7 @@ def write_csv(made: Analysis, to: Path) -> list[Path]:
     tables: dict[str, Iterable[Row]] = {
         "cells": (
             {"series": series["label"], **_flat({k: v for k, v in cell.items() if k != "step_seconds"})}
-            for series in content["series"]
+            for series in (*content["series"], *content["horizons"])
             for cell in series["cells"]
         ),
         "runs": content["runs"],

@@ -33,12 +33,12 @@ def whole(value: float) -> str:
 
 
 def ratio(value: float) -> str:
-    """A slope or a ratio: two decimals.
+    """A slope or a ratio: two decimals; what rounds to zero has no sign.
 
-    >>> ratio(-0.9712)
-    '-0.97'
+    >>> ratio(-0.9712), ratio(-0.002)
+    ('-0.97', '0.00')
     """
-    return f"{value:.2f}" if isfinite(value) else count(value)
+    return f"{round(value, 2) + 0.0:.2f}" if isfinite(value) else count(value)
 
 
 def percent(value: float) -> str:
@@ -47,21 +47,21 @@ def percent(value: float) -> str:
     >>> percent(0.125)
     '12 %'
     """
-    return f"{100 * value:.0f} %" if isfinite(value) else count(value)
+    return f"{round(100 * value)} %" if isfinite(value) else count(value)
 
 
 def seconds(value: float) -> str:
     """A length of time in the unit that reads best.
 
-    >>> seconds(0.0034), seconds(75), seconds(7300)
-    ('3.4 ms', '75 s', '2.03 h')
+    >>> seconds(0.0034), seconds(0.9996), seconds(75), seconds(3.7e6)
+    ('3.4 ms', '1 s', '75 s', '1,030 h')
     """
     if not isfinite(value):
         return count(value)
     for below, unit, name in ((1e-3, 1e-6, "µs"), (1, 1e-3, "ms"), (120, 1, "s"), (7200, 60, "min")):
-        if value < below:
-            return f"{value / unit:.3g} {name}"
-    return f"{value / 3600:.3g} h"
+        if float(f"{value:.3g}") < below:
+            return f"{count(value / unit)} {name}"
+    return f"{count(value / 3600)} h"
 
 
 def node_time(hours: float) -> str:

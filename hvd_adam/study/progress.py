@@ -11,7 +11,8 @@ from hvd_adam.study.execute import Ended, in_one_line
 from hvd_adam.study.figures import plural
 from hvd_adam.study.folder import Folder
 from hvd_adam.study.plan import Plan
-from hvd_adam.study.tables import Standing, status_table
+from hvd_adam.study.tables import Standing, live_table, status_table
+from hvd_adam.terminal import console
 
 
 class Progress:
@@ -21,6 +22,7 @@ class Progress:
         self.folder = folder
         self.started = time.monotonic()
         self._live: Any = None
+        self._made: Plan | None = None
         self._standing = Standing(folder)
         self._told: set[str] = set()
 
@@ -28,15 +30,19 @@ class Progress:
         if sys.stdout.isatty():
             from rich.live import Live
 
-            self._live = Live(refresh_per_second=4)
+            self._live = Live(console=console(), refresh_per_second=4)
             self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._live is not None:
-            self._live.stop()
+        if self._live is None:
+            return
+        if self._made is not None:  # what stays on the terminal is the whole
+            made = self._made
+            self._live.update(status_table((*made.tuning, *made.cells), self._standing, self.folder.failures()))
+        self._live.stop()
 
     def show(self, made: Plan, ended: Ended | None) -> None:
         """Tells of the plan, or of an attempt that has ended."""
@@ -44,7 +50,8 @@ class Progress:
         if ended is None:
             self._tell_warnings(made)
         if self._live is not None:
-            self._live.update(status_table(made, self._standing, self.folder.failures()))
+            self._made = made
+            self._live.update(live_table(made, self._standing, self.folder.failures(), self._live.console))
         elif ended is None:
             print(f"{len(made.runs)} runs, {left} of them left", flush=True)
         else:
@@ -53,7 +60,7 @@ class Progress:
     def tell(self, text: str) -> None:
         """Says a line; on a terminal above the table."""
         if self._live is not None:
-            self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self._live.console.print(text)
         else:
             print(text, flush=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hvd_adam.theory.numeric import Samples
 from hvd_adam.theory.verdict import Verdict
 
 _POINTS = 600
+_TITLE = 90  # letters in a line of the title
 
 
 def draw(verdict: Verdict, samples: Samples, path: Path) -> None:
@@ -31,17 +33,22 @@ def draw(verdict: Verdict, samples: Samples, path: Path) -> None:
     shown = np.unique(np.geomspace(1, len(samples.t), _POINTS).astype(int) - 1)
     t = samples.t[shown]
     _draw_chi(top, samples, shown)
-    middle.loglog(t, samples.ratios[shown])
+    ratios, complements = samples.ratios[shown], samples.complements[shown]
+    _frame(middle, ratios, np.array([verdict.limit or np.nan]))
+    middle.plot(t, ratios)
     middle.set_ylabel("clause 4's ratio")
     if verdict.limit:
         middle.axhline(verdict.limit, linestyle=":", color="gray", label=f"limit {verdict.limit:.3g}")
         middle.legend()
-    bottom.loglog(t, samples.complements[shown])
+    _frame(bottom, complements)
+    bottom.plot(t, complements)
     bottom.set_ylabel(r"$1 - \theta_t$")
     bottom.set_xlabel("t")
     for axis in (top, middle, bottom):
         axis.axvline(verdict.steps, color="gray", linewidth=0.5)
-    figure.suptitle(f"{verdict.state.value}: alpha {verdict.alpha[:40]}, theta {verdict.theta[:40]}", fontsize=9)
+    said = f"{verdict.state.value}: alpha {verdict.alpha}, theta {verdict.theta}"
+    lines = textwrap.wrap(said, _TITLE, max_lines=4, placeholder=" ...", break_on_hyphens=False)
+    figure.suptitle("\n".join(lines), fontsize=9)
     try:
         figure.savefig(path)
     except OSError as error:
@@ -53,11 +60,17 @@ def _draw_chi(axis: Any, samples: Samples, shown: np.ndarray) -> None:
     below = np.fmin.accumulate(samples.chis)
     constant = np.nanmax(samples.chis / below)
     t = samples.t[shown]
-    axis.loglog(t, samples.chis[shown], label=r"$\chi_t$")
-    axis.loglog(t, below[shown], "--", label="$a_t$")
-    axis.loglog(t, constant * below[shown], ":", label=f"$C_0 a_t$, $C_0$ = {constant:.4g}")
+    _frame(axis, below[shown], constant * below[shown])
+    axis.plot(t, samples.chis[shown], label=r"$\chi_t$")
+    axis.plot(t, below[shown], "--", label="$a_t$")
+    axis.plot(t, constant * below[shown], ":", label=f"$C_0 a_t$, $C_0$ = {constant:.4g}")
     axis.set_ylabel(r"$\chi_t$")
-    low, high = np.nanmin(below), np.nanmax(constant * below)
-    if 0 < low <= high < np.inf:
-        axis.set_ylim(low / 2, high * 2)  # a constant is a line, not the rounding of one
     axis.legend()
+
+
+def _frame(axis: Any, *curves: np.ndarray) -> None:
+    """Both axes, before anything is drawn on them: a constant becomes a line, not the rounding of one."""
+    axis.set(xscale="log", yscale="log")
+    heights = np.concatenate([curve[(curve > 0) & (curve < np.inf)] for curve in curves])
+    if len(heights):
+        axis.set_ylim(max(heights.min() / 2, 1e-300), min(heights.max() * 2, 1e300))

@@ -13,31 +13,41 @@ _NAMES = {
 }
 
 
-def summarise(result: Result) -> str:
-    """What came of it, how fast, where the time went, and what to do next."""
+def summarise(result: Result, test: int | None = None) -> str:
+    """What came of it, how fast, where the time went, and what to do next.
+
+    Args:
+        test: how many test samples were measured; None: all of them.
+    """
     total = sum(result.seconds.values())
-    lines = [_outcome(result)]
-    ranks = f"{result.ranks} rank{'s' if result.ranks > 1 else ''}"
+    lines = [_outcome(result, test)]
     rate = f", {result.samples / total:,.0f} samples a second" if total > 0 else ""
-    lines.append(f"{result.workers} workers on {ranks}, {result.samples:,} samples{rate} (single run)")
+    carried = f"{_plural(result.workers, 'worker')} on {_plural(result.ranks, 'rank')}"
+    lines.append(f"{carried}, {_plural(result.samples, 'sample')}{rate} (single run)")
     if total > 0:
         shares = ", ".join(f"{name} {100 * seconds / total:.0f} %" for name, seconds in result.seconds.items())
         largest = max(result.seconds, key=lambda name: result.seconds[name])
         lines.append(f"time: {total:.1f} s; {shares}; the largest part is {_NAMES[largest]}")
     if result.skipped:
-        lines.append(f"{result.skipped} steps were skipped: their gradients were not finite")
+        skipped = _plural(result.skipped, "step")
+        lines.append(f"{skipped} skipped: the gradients were not finite, or too large for the wire")
     lines.append(f"everything is in {result.path}")
     if result.stopped:
         lines.append("next: the same command with --resume goes on from here")
     return "\n".join(lines)
 
 
-def _outcome(result: Result) -> str:
+def _outcome(result: Result, test: int | None) -> str:
     if result.stopped:
         return f"stopped at step {result.step}, saved"
     value = result.measures.get(result.target)
-    shown = "no evaluation" if value is None else f"{result.target} {value:.4g} on the test data"
+    on = "the test data" if test is None else f"the first {_plural(test, 'test sample')}"
+    shown = "no evaluation" if value is None else f"{result.target} {value:.4g} on {on}"
     if result.target == "accuracy" and value is not None:
-        shown = f"accuracy {100 * value:.2f} % on the test data"
+        shown = f"accuracy {100 * value:.2f} % on {on}"
     before = "finished before: " if result.status == "done before" else ""
-    return f"{before}{shown} after {result.step} steps"
+    return f"{before}{shown} after {_plural(result.step, 'step')}"
+
+
+def _plural(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

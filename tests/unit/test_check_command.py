@@ -7,6 +7,7 @@ import subprocess
 import sys
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -144,6 +145,34 @@ def test_picture_is_written_with_its_three_panels(tmp_path, ending):
         return
     groups = [g.get("id", "") for g in ElementTree.parse(path).iter("{http://www.w3.org/2000/svg}g")]
     assert sum(name.startswith("axes_") for name in groups) == 3
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """What is drawn, in place of a file."""
+    drawn = []
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, path: drawn.append(figure))
+    return drawn
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
+@pytest.mark.parametrize(("algorithm", "constant"), [("theorem17", {0, 1, 2}), ("path", {0}), ("adam", {2})])
+def test_a_panel_shows_a_constant_as_a_line_and_not_the_rounding_of_one(figures, algorithm, constant):
+    run("--algorithm", algorithm, "--plot", "a.svg")
+    for i, axes in enumerate(figures[0].axes):
+        low, high = np.log(axes.get_ylim())
+        heights = np.log(axes.lines[0].get_ydata())
+        share = (np.nanmax(heights) - np.nanmin(heights)) / (high - low)  # of the panel's height
+        assert share < 1e-3 if i in constant else share > 0.2, i
+
+
+def test_the_title_of_a_picture_has_the_whole_of_both_schedules(figures):
+    alpha = "0.001 / t^0.25 * (1 + 0 * log(t)) * (2 - 1) * (3 - 2) * (4 - 3) * (5 - 4)"
+    assert run("--alpha", alpha, "--theta", "1 - 0.001/sqrt(t)", "--beta", "0.9", "--plot", "a.svg")[0] in (0, 3)
+    title = figures[0].get_suptitle()
+    assert max(map(len, title.splitlines())) <= 90
+    said = title.replace("\n", "").replace(" ", "")
+    assert f"alpha{alpha}".replace(" ", "") in said and said.endswith("theta1-0.001/sqrt(t)")
 
 
 def test_check_imports_neither_torch_nor_matplotlib():

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from hvd_adam.training.loop import Result
 from hvd_adam.training.progress import lines, terminal_width
+from hvd_adam.training.summary import summarise
 
 TREE = Path(__file__).resolve().parents[2]
 RANK = {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0"}
@@ -76,3 +78,26 @@ def test_on_a_terminal_the_line_moves_and_is_gone_at_the_end_and_the_lines_are_t
     for line in plain.stdout.splitlines():
         if line.startswith(("digits:", "adam:", "step ", "accuracy")):
             assert line in text
+
+
+@pytest.mark.parametrize(
+    ("test", "step", "said"),
+    [
+        (None, 1, "accuracy 50.00 % on the test data after 1 step\n"),
+        (None, 2000, "accuracy 50.00 % on the test data after 2,000 steps\n"),
+        (20, 1, "accuracy 50.00 % on the first 20 test samples after 1 step\n"),
+    ],
+)
+def test_the_end_of_a_run_says_how_much_of_the_test_data_was_measured(test: int | None, step: int, said: str) -> None:
+    result = Result(Path("runs/a"), step, samples=1, measures={"accuracy": 0.5}, target="accuracy", skipped=1)
+    text = summarise(result, test)
+    assert text.startswith(said) and "\n1 worker on 1 rank, 1 sample (single run)\n1 step skipped: " in text
+
+
+def test_a_run_that_measured_some_test_samples_says_so_at_its_end(tmp_path: Path) -> None:
+    config = tmp_path / "tiny.yaml"
+    config.write_text("task: {name: digits, model: softmax}\nsteps: 1\nevaluate: {test: 20}\n")
+    command = [sys.executable, "-m", "hvd_adam", "train", str(config), "--run", str(tmp_path / "a")]
+    environment = {**os.environ, "PYTHONPATH": str(TREE), "OMP_NUM_THREADS": "1"}
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert " % on the first 20 test samples after 1 step\n" in found.stdout

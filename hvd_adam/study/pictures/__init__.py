@@ -12,7 +12,7 @@ from hvd_adam.study.pictures.picture import Picture
 from hvd_adam.study.pictures.rates import rates_picture
 from hvd_adam.study.pictures.steps import efficiency_picture, steps_picture
 
-__all__ = ["Picture", "pictures", "pictures_of"]
+__all__ = ["Picture", "groups_of", "pictures", "pictures_of"]
 
 
 def pictures_of(made: Analysis, series: Series) -> list[Picture]:
@@ -34,10 +34,16 @@ def pictures_of(made: Analysis, series: Series) -> list[Picture]:
     return [picture for picture in found if picture is not None]
 
 
+def groups_of(made: Analysis) -> list[tuple[str, list[Picture]]]:
+    """All pictures of a study by series, under its label; those of no series last, under none."""
+    found = [(series.label, pictures_of(made, series)) for series in made.series]
+    for place, horizons in enumerate(made.horizons, 1):
+        prefix = f"{place}-" if len(made.horizons) > 1 else ""
+        found.append((horizons.label, horizon_pictures(horizons, made.target, prefix)))
+    rates = rates_picture(made.picks)
+    return [*found, *([("", [rates])] if rates else [])]
+
+
 def pictures(made: Analysis) -> list[Picture]:
     """All pictures of a study."""
-    found = [picture for series in made.series for picture in pictures_of(made, series)]
-    for place, horizons in enumerate(made.horizons, 1):
-        found += horizon_pictures(horizons, made.target, f"{place}-" if len(made.horizons) > 1 else "")
-    rates = rates_picture(made.picks)
-    return found + ([rates] if rates else [])
+    return [picture for _, found in groups_of(made) for picture in found]

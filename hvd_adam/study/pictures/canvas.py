@@ -10,7 +10,7 @@ from html import escape
 from hvd_adam.study.figures import count
 
 LINE = 14  # pixels between two lines of labels
-_LETTER = 6.3  # pixels of a letter, on average
+_LETTER = 7.7  # pixels of a digit in DejaVu Sans, the widest of the fonts below
 
 STYLE = """
 .picture{font:12px system-ui,-apple-system,"Segoe UI",Roboto,Helvetica,Arial,sans-serif;--ink:#1c2024;--quiet:#687076;
@@ -79,8 +79,9 @@ def _log_ticks(low: float, high: float, most: int) -> list[float]:
         found = [d * 10.0**k for k in decades for d in digits if low <= d * 10.0**k <= high]
         if len(found) <= most:
             break
-    step = -(-len(found) // most) if found else 1
-    return found[::step] or [low, high]
+    if len(found) < 3:  # within a part of a decade
+        return _linear_ticks(low, high, most)
+    return found[:: -(-len(found) // most)]
 
 
 def _linear_ticks(low: float, high: float, most: int) -> list[float]:
@@ -93,10 +94,10 @@ def _linear_ticks(low: float, high: float, most: int) -> list[float]:
 
 @dataclass
 class Canvas:
-    """One picture of a given size in pixels, with room for axes.
+    """One picture of a given size in pixels, with room for axes. The upright one comes first: its labels make room.
 
     Args:
-        left, right, top, bottom: margins.
+        left, right, top, bottom: margins; the left one grows to what the labels of `y_axis` take.
     """
 
     width: float
@@ -136,10 +137,16 @@ class Canvas:
     def y_axis(
         self, scale: Scale, name: str, ticks: Sequence[float] | None = None, write: Callable[[float], str] = count
     ) -> None:
-        """Rules across, their labels to the left, the name above."""
-        for tick in scale.ticks() if ticks is None else ticks:
+        """Rules across, their labels to the left, the name above; labels that would touch one below are left out."""
+        ticks = scale.ticks() if ticks is None else ticks
+        self.left = max([self.left, *(width_of(write(tick)) + 8 for tick in ticks)])
+        end = math.inf
+        for tick in ticks:
             at = scale(tick)
             self.line([(self.left, at), (self.width - self.right, at)], "rule")
+            if at > end - LINE:
+                continue
+            end = at
             self.text(self.left - 7, at + 4, write(tick), "quiet", "end")
         self.text(0, 12, name, "quiet")
 
@@ -184,6 +191,14 @@ class Canvas:
         place = f'x1="{x:.1f}" x2="{x:.1f}" y1="{low:.1f}" y2="{high:.1f}"'
         self.parts.append(_titled("line", f'class="{css}" {place}', title))
 
+    def interval(self, x: float, scale: Scale, low: float, high: float, title: str = "") -> None:
+        """An upright interval of values on a scale; an end that lies beyond it is an arrow."""
+        ends = scale(scale.clip(low)), scale(scale.clip(high))
+        self.whisker(x, *ends, title)
+        for value, edge, back in ((low, ends[0], -5), (high, ends[1], 5)):
+            if not scale.holds(value):
+                self.line([(x - 4, edge + back), (x, edge), (x + 4, edge + back)], "line thin")
+
     def text(self, x: float, y: float, words: str, css: str = "", anchor: str = "start") -> None:
         """Words at a pixel position."""
         where = f'x="{x:.1f}" y="{y:.1f}"' + (f' text-anchor="{anchor}"' if anchor != "start" else "")
@@ -214,11 +229,12 @@ class Canvas:
             self.text(left + 19, at + 4, name, "quiet")
 
     def svg(self, alone: bool = False, alt: str = "", css: str = "") -> str:
-        """The whole; `alone` makes a file of its own, with style and alternative text inside."""
+        """The whole; `alone` makes a file of its own, with style, paper and alternative text inside."""
         size = f'viewBox="0 0 {self.width:g} {self.height:g}"'
         if alone:
             size += f' width="{self.width:g}" height="{self.height:g}" xmlns="http://www.w3.org/2000/svg"'
-        style = f"<style>{STYLE}</style>" if alone else ""
+        paper = f'<rect width="{self.width:g}" height="{self.height:g}" style="fill:var(--paper)"/>'
+        style = f"<style>{STYLE}</style>{paper}" if alone else ""
         label = f' role="img" aria-label="{escape(alt)}"'
         return f'<svg class="picture {css}" {size}{label}>{style}{"".join(self.parts)}</svg>'
 

@@ -33,7 +33,7 @@ def horizon_pictures(series: HorizonSeries, target: Target, prefix: str = "") ->
     steps = Picture(
         f"{prefix}steps",
         "Steps to the target",
-        f"T at which {target}, from the criterion fitted against log T; bootstrap intervals at 95 %. "
+        f"T at which {target}, from the criterion fitted against log T; 95 % intervals, seeds as units. "
         "Dashed: 1 / batch from the pooled start.",
         f"Steps to the target against batch, both axes logarithmic: {told}.",
         lambda size: _draw_steps(crossed, size),
@@ -57,9 +57,9 @@ def _draw_criterion(known: list[HorizonCell], target: Target, size: tuple[int, i
     ends = [end for cell in known for end in cell.ends]
     bound = target.at_most if target.at_most is not None else target.at_least
     assert bound is not None
-    x = canvas.x(*around([T for T, _, _ in ends]), log=True)
     y = canvas.y(*around([value for _, _, value in ends] + [bound], room=0.1), log=True)
     canvas.y_axis(y, target.measure.replace("_", " "))
+    x = canvas.x(*around([T for T, _, _ in ends]), log=True)
     canvas.x_axis(x, "horizon T, steps")
     canvas.line([(x.start, y(bound)), (x.end, y(bound))], "ideal", f"target: {target}")
     names = []
@@ -87,9 +87,9 @@ def _draw_steps(crossed: list[HorizonCell], size: tuple[int, int]) -> Canvas:
     canvas = Canvas(*size)
     batches = [float(cell.cell.batch) for cell in crossed]
     found = [cell.crossing.steps for cell in crossed if cell.crossing is not None]
-    x = canvas.x(*around(batches, room=0.07), log=True)
     y = canvas.y(*around([v for one in found for v in (one.low, one.estimate, one.high)], room=0.1), log=True)
     canvas.y_axis(y, "steps")
+    x = canvas.x(*around(batches, room=0.07), log=True)
     canvas.x_axis(x, "batch (samples a step)", batches, whole)
     first = pooled_start(np.ones(len(found), bool))
     start = math.exp(np.mean([math.log(found[j].estimate * batches[j]) for j in first]))
@@ -100,6 +100,6 @@ def _draw_steps(crossed: list[HorizonCell], size: tuple[int, int]) -> Canvas:
     for batch, one in zip(batches, found, strict=True):
         title = f"batch {whole(batch)}: {figure(one)} steps"
         if one.n > 1:
-            canvas.whisker(x(batch), y(y.clip(one.low)), y(y.clip(one.high)), title)
+            canvas.interval(x(batch), y, one.low, one.high, title)
         canvas.dot(x(batch), y(one.estimate), title)
     return canvas

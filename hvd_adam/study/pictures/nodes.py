@@ -82,11 +82,11 @@ def _draw(
     pace: Pace, shares: Shares, values: Sequence[tuple[Option, Estimate]], write: Writer, what: str,
     size: tuple[int, int],
 ) -> Canvas:  # fmt: skip
-    canvas = Canvas(*size, left=66)
+    canvas = Canvas(*size)
     nodes = sorted({float(option.nodes) for option, _ in values})
-    x = canvas.x(*around(nodes, room=0.07), log=True)
     y = canvas.y(*around([end for _, found in values for end in _ends(found)], room=0.1), log=True)
     canvas.y_axis(y, what, write=write)
+    x = canvas.x(*around(nodes, room=0.07), log=True)
     canvas.x_axis(x, "nodes", nodes, whole)
     points = [(x(option.nodes), y(found.estimate)) for option, found in values]
     for share in sorted(set(shares.values())):
@@ -118,7 +118,7 @@ def _ends(found: Estimate) -> list[float]:
 
 def _whisker(canvas: Canvas, at: float, y: Scale, found: Estimate, title: str) -> None:
     if found.n > 1:
-        canvas.whisker(at, y(y.clip(found.low)), y(y.clip(found.high)), title)
+        canvas.interval(at, y, found.low, found.high, title)
 
 
 def _use(pace: Pace, known: Sequence[CellResult], prefix: str) -> Picture:
@@ -145,10 +145,10 @@ def _draw_use(pace: Pace, known: Sequence[CellResult], size: tuple[int, int]) ->
     canvas = Canvas(*size, right=86)
     nodes = [float(cell.cell.workers) for cell in known]
     found = [pace.efficiency[cell.cell.group] for cell in known]
-    x = canvas.x(*around(nodes, room=0.07), log=True)
     tops = [v for one in found for v in (one.algorithmic.estimate, one.system.estimate, one.total.estimate)]
     y = canvas.y(0, max(1.0, *tops, *(one.total.high for one in found if math.isfinite(one.total.high))) * 1.05)
     canvas.y_axis(y, "efficiency", write=percent)
+    x = canvas.x(*around(nodes, room=0.07), log=True)
     canvas.x_axis(x, "nodes", sorted(set(nodes)), whole)
     shares = [cell.cell.batch // cell.cell.workers for cell in known]
     names = []
@@ -182,12 +182,12 @@ def _on_its_ranks(series: Series, pace: Pace, prefix: str) -> Picture:
 
 
 def _draw_on_its_ranks(series: Series, pace: Pace, known: Sequence[CellResult], size: tuple[int, int]) -> Canvas:
-    canvas = Canvas(*size, left=66, bottom=54)
+    canvas = Canvas(*size, bottom=54)
     at, write, name = ticks(series)
-    x = canvas.x(*around(at, room=0.07), log=True)
     found = [pace.time[cell.cell.group] for cell in known]
     y = canvas.y(*around([end for one in found for end in _ends(one)], room=0.1), log=True)
     canvas.y_axis(y, "time", write=seconds)
+    x = canvas.x(*around(at, room=0.07), log=True)
     canvas.x_axis(x, name, at, write)
     for cell, one in zip(known, found, strict=True):
         if math.isfinite(one.estimate):

@@ -45,10 +45,10 @@ def _steps(tried: Tried) -> str:
 def _draw(picks: Sequence[Picks], size: tuple[int, int]) -> Canvas:
     canvas = Canvas(*size)
     batches = sorted({float(one.batch) for one in picks})
-    x = canvas.x(*around(batches, room=0.08), log=True)
     factors = sorted({factor for one in picks for factor in one.tried})
     y = canvas.y(*around(factors, room=0.1), log=True)
     canvas.y_axis(y, "factor of the base learning rate", factors, lambda v: f"{v:g}")
+    x = canvas.x(*around(batches, room=0.08), log=True)
     canvas.x_axis(x, "batch (samples a step)", batches, whole)
     for one in picks:
         typical = {factor: tried.steps.estimate for factor, tried in one.tried.items() if tried.steps and tried.reached}

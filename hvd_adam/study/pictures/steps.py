@@ -14,6 +14,7 @@ from hvd_adam.study.pictures.canvas import Canvas, Scale, around, width_of
 from hvd_adam.study.pictures.picture import Picture, rows_of, said, ticks
 from hvd_adam.study.verdict import place
 
+BEYOND = 3  # times that the axis goes on for an interval beyond all runs; the rest of it is an arrow
 SEEDS_SHOWN = 1500  # dots of single runs; beyond, cells alone are drawn
 
 
@@ -55,9 +56,9 @@ def _steps(cell: CellResult) -> str:
 def _draw_steps(series: Series, size: tuple[int, int]) -> Canvas:
     canvas = Canvas(*size, right=74, bottom=54)
     at, write, name = ticks(series)
-    x = canvas.x(*around(at, room=0.11), log=True)
     y = canvas.y(*around(_heights(series), room=0.08), log=True)
     canvas.y_axis(y, "steps")
+    x = canvas.x(*around(at, room=0.11), log=True)
     canvas.x_axis(x, name, at, write)
     ends = _ideal(canvas, x, y, series) + _hyperbola(canvas, x, y, series)
     _linear_range(canvas, x, series)
@@ -71,12 +72,16 @@ def _draw_steps(series: Series, size: tuple[int, int]) -> Canvas:
 
 
 def _heights(series: Series) -> list[float]:
+    """What the steps' axis holds: runs and cells, and the ends of intervals as far as runs and cells stay readable."""
     found: list[float] = []
     for cell in series.cells:
         found += [end for passage in cell.passages for end in (passage.low, passage.high) if 0 < end < math.inf]
         if cell.reach is not None and math.isfinite(cell.reach.steps.estimate):
             found.append(cell.reach.steps.estimate)
-    return found
+    known = [cell.reach.steps for cell in series.cells if cell.reach is not None and cell.reach.steps.n > 1]
+    ends = [end for one in known if math.isfinite(one.estimate) for end in (one.low, one.high) if 0 < end < math.inf]
+    low, high = (min(found) / BEYOND, max(found) * BEYOND) if found else (0, math.inf)
+    return found + [min(max(end, low), high) for end in ends]
 
 
 def _ideal(canvas: Canvas, x: Scale, y: Scale, series: Series) -> list[tuple[float, str]]:
@@ -150,7 +155,7 @@ def _mean(canvas: Canvas, x: Scale, y: Scale, series: Series, cell: CellResult) 
 
 def _interval(canvas: Canvas, at: float, y: Scale, found: Estimate, title: str) -> None:
     if found.n > 1:
-        canvas.whisker(at, y(y.clip(found.low)), y(y.clip(found.high)), title)
+        canvas.interval(at, y, found.low, found.high, title)
 
 
 def efficiency_picture(series: Series, prefix: str = "") -> Picture:
@@ -181,10 +186,10 @@ def _draw_efficiency(
 ) -> Canvas:
     canvas = Canvas(*size, right=74, bottom=54)
     at, write, name = ticks(series)
-    x = canvas.x(*around(at, room=0.05), log=True)
     ends = [end for found in shares.values() for end in (found.estimate, found.high) if math.isfinite(end)]
     y = canvas.y(0, max(1.05, *ends) * 1.04 if ends else 1.1)
     canvas.y_axis(y, "efficiency", write=percent)
+    x = canvas.x(*around(at, room=0.05), log=True)
     canvas.x_axis(x, name, at, write)
     levels = ((1.0, "linear"), (1 / EXCESS, f"{percent(EXCESS - 1)} more"))
     for level, words in levels:

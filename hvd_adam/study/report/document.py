@@ -6,6 +6,7 @@ import json
 import shlex
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from math import isnan
 
 from hvd_adam.study.analysis import REACHED, Analysis, CellResult, Series
@@ -14,7 +15,7 @@ from hvd_adam.study.estimate import Estimate
 from hvd_adam.study.figures import count, interval, percent, plural, ratio, whole
 from hvd_adam.study.horizons import HorizonCell, HorizonSeries
 from hvd_adam.study.linearity import Test
-from hvd_adam.study.pictures import pictures, pictures_of
+from hvd_adam.study.pictures import groups_of
 from hvd_adam.study.pictures.picture import said
 from hvd_adam.study.pictures.steps import told
 from hvd_adam.study.regions import DIMINISHING, MAXIMAL, PERFECT, Regions
@@ -28,19 +29,17 @@ _FACTS = ("engine", "device", "cpu", "hosts", "threads", "determinism", "code")
 
 def document(made: Analysis) -> list[Block]:
     """All blocks of a study's report."""
-    drawn = pictures(made)
-    hero = next((picture for picture in drawn if picture.name.endswith("steps") and "-" not in picture.name[2:]), None)
-    hero = drawn[0] if drawn and hero is None else hero
-    blocks: list[Block] = [Verdict(str(made.study.name), about(made), verdict(made), hero)]
-    for series in made.series:
-        if series.label:
-            blocks.append(Heading(series.label))
-        shown = [picture for picture in pictures_of(made, series) if hero is None or picture.name != hero.name]
+    groups = groups_of(made)
+    drawn = [(label, picture) for label, pictures in groups for picture in pictures]
+    first = drawn[0] if drawn else ("", None)
+    label, hero = next((one for one in drawn if one[1].title == "Steps to the target"), first)
+    named = replace(hero, title=f"{hero.title}, {label}") if hero is not None and label else hero
+    blocks: list[Block] = [Verdict(str(made.study.name), about(made), verdict(made), named)]
+    for label, pictures in groups:
+        if label:
+            blocks.append(Heading(label))
+        shown = [picture for picture in pictures if picture is not hero]
         blocks += [Gallery(shown)] if shown else []
-    rest = [picture for picture in drawn if made.horizons and hero is not None and picture.name != hero.name]
-    blocks += [Gallery(rest)] if rest else []
-    rates = [picture for picture in drawn if picture.name == "learning-rates"]
-    blocks += [Gallery(rates)] if rates else []
     for series in made.series:
         blocks += list(_figures(series)) if series.linear else []
     for horizons in made.horizons:

@@ -44,8 +44,9 @@ _TEXT = (
     "resampled tuning seeds; the spread of log T that this gives joins the error of slope, range, samples and critical "
     "batch in squares, and the test of the hyperbola allows for it.",
     "Theory mode. There is no number of steps at which a run meets the target: each run is one horizon. The criterion "
-    "at its end is fitted against log T on the horizons about the target and inverted; slope and range rest on these T "
-    "and their bootstrap.",
+    "at its end is fitted against log T on the horizons about the target and inverted; slope and range rest on these "
+    "T. Runs of one seed draw the same samples at all horizons and batches, so that errors are counted by seed: "
+    "Student's t with one degree of freedom fewer than there are seeds.",
     "What was fixed beforehand: the target, the budget, the seeds and the looks, in the study file. Learning "
     "rates follow the rule that the file names; where they are tuned, the seeds that pick are not the seeds that "
     "report.",
