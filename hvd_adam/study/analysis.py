@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -45,7 +47,7 @@ class CellResult:
         passages: of the runs that say something.
         reach: shares and typical steps; None where no run says anything.
         curve: share of runs that have not met the target, against steps.
-        lower_bound: where no run reached: the fewest steps after which a run had not met the target.
+        lower_bound: where no run reached: the fewest steps after which one, not diverged, had not met the target.
         noise: the gradient noise scale over the second half of its runs; None where it was not measured.
     """
 
@@ -199,18 +201,32 @@ def all_series(records: Sequence[Record], target: Target, tuned: Sequence[Picks]
     return tuple(_series(label, runs, target, tuned) for label, runs in _alike(records).items())
 
 
-def shared(cell: Cell) -> str:
-    """What a cell shares with its series, and with no other; empty where there is one series."""
-    kept = {key: value for key, value in cell.setting.items() if key not in SCALE_KEYS}
-    return ", ".join(f"{key} {_said(value)}" for key, value in kept.items())
+def labels(cells: Sequence[Cell]) -> dict[str, str]:
+    """The label of each cell's series, by the cell's name: what it shares with its series and with no other.
+
+    A setting of many keys goes by its `name`, and is written out where another series has the same.
+    """
+    kept = {cell.name: {key: value for key, value in cell.setting.items() if key not in SCALE_KEYS} for cell in cells}
+    meant: dict[str, set[str]] = {}
+    for setting in kept.values():
+        meant.setdefault(_label(setting), set()).add(json.dumps(setting, sort_keys=True, default=str))
+    return {
+        name: short if len(meant[short := _label(setting)]) == 1 else _label(setting, whole=True)
+        for name, setting in kept.items()
+    }
+
+
+def _label(setting: Mapping[str, Any], whole: bool = False) -> str:
+    return ", ".join(f"{key} {_said(value, whole)}" for key, value in setting.items())
 
 
 def _alike(records: Sequence[Record]) -> dict[str, list[Record]]:
     """Runs whose cells differ in their scale alone, by what they share; those that pick learning rates left out."""
     grouped: dict[str, list[Record]] = {}
-    for record in records:
-        if not record.cell.tunes:
-            grouped.setdefault(shared(record.cell), []).append(record)
+    own = [record for record in records if not record.cell.tunes]
+    label = labels([record.cell for record in own])
+    for record in own:
+        grouped.setdefault(label[record.cell.name], []).append(record)
     return grouped
 
 
@@ -266,8 +282,8 @@ def _fitted(bare: Series, tuned: Sequence[Picks]) -> Series:
 
 
 def _cell(records: Sequence[Record], passages: Sequence[Passage], reached: Reach | None) -> CellResult:
-    bounds = [passage.low for passage in passages]
-    none = bool(passages) and not any(passage.reached for passage in passages)
+    bounds = [passage.low for passage in passages if not passage.diverged]
+    none = bool(bounds) and not any(passage.reached for passage in passages)
     return CellResult(
         records[0].cell,
         tuple(records),
@@ -302,10 +318,11 @@ def _width(noise: NoiseScale | None) -> float:
     return noise.scale.high / noise.scale.low
 
 
-def _said(value: object) -> str:
-    if isinstance(value, Mapping):
-        return str(value.get("name") or dict(value))
-    return str(value)
+def _said(value: object, whole: bool) -> str:
+    if not isinstance(value, Mapping):
+        return str(value)
+    name, more = value.get("name"), ", ".join(f"{key} {one}" for key, one in value.items() if key != "name")
+    return str(name or more) if not (whole and name and more) else f"{name} ({more})"
 
 
 __all__ = ["CENSORED", "DIVERGED", "REACHED", "Analysis", "CellResult", "Picks", "Series", "analyse"]

@@ -67,7 +67,7 @@ class Record:
         found = target.first_passage(self.evaluations)
         if found is not None and found[1] == 0:
             return None
-        low, high = found or (self.evaluations[-1][0], math.inf)
+        low, high = found or (target.not_met_until(self.evaluations), math.inf)
         diverged = found is None and self.outcome == DIVERGED
         return Passage(self.cell.group, self.cell.batch, self.cell.workers, self.run.seed, low, high, diverged)
 
@@ -296,14 +296,14 @@ def pick_rates(study: StudyConfig, made: Plan, folder: Folder) -> dict[str, floa
     """For each group of cells the factor of lr whose tuning runs reached the first target soonest.
 
     Factors are compared by how many of their runs reached it, then by the geometric mean of the steps.
-    A group none of whose runs reached keeps the base lr.
+    Of equals, such as where no run reached, the factor nearest to 1 is taken.
     """
     tried: dict[str, dict[float, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in collect(study, made, folder):
         if record.cell.tunes:
             tried[record.cell.tunes][record.cell.factor].append(record)
     return {
-        group: min(by_factor, key=lambda factor: _slowness(by_factor[factor], study))
+        group: min(by_factor, key=lambda factor: (*_slowness(by_factor[factor], study), abs(math.log(factor))))
         for group, by_factor in tried.items()
     }
 

@@ -84,19 +84,31 @@ def judge(
     if expected.linear_up_to is not None:
         result.append(_linear(study, expected.linear_up_to, picks))
     if expected.reach is not None:
-        result += [
-            within(
-                f"cell {cell.name}: at least {100 * expected.reach:g} % of the runs reach the target",
-                share(cell.reached, cell.runs, what="met the target within the budget"),
-                expected.reach, inf, cell.runs, cell.reached == cell.runs and expected.reach == 1,
-            )
-            for cell in cells(study)
-        ]  # fmt: skip
+        result += [_reach(cell.name, cell.reached, cell.runs, expected.reach) for cell in cells(study)]
     if expected.time_ratio is not None:
         name, base, most = expected.time_ratio
         what = f"time to target of {name} at most {most:g} times that of {base}"
         result.append(within(what, _ratio(seconds or {}, name, base), -inf, most, seeds))
     return result
+
+
+def _reach(name: str, reached: int, runs: int, least: float) -> Judgement:
+    """Judge the share of a cell's runs that reach; how many seeds it takes is tried out, at the same share."""
+
+    def judged(k: int, n: int) -> Judgement:
+        found = share(k, n, what="met the target within the budget")
+        what = f"cell {name}: at least {100 * least:g} % of the runs reach the target"
+        return within(what, found, least, inf, n, k == n and least == 1)
+
+    now = judged(reached, runs)
+    if now.outcome != "not enough evidence":
+        return now
+    told = (
+        more
+        for more in range(1, MOST_SEEDS + 1)
+        if judged(round((runs + more) * reached / runs), runs + more).outcome != "not enough evidence"
+    )
+    return replace(now, seeds_more=next(told, None))
 
 
 def outcome(judgements: Sequence[Judgement]) -> Outcome:
@@ -131,9 +143,7 @@ def _seeds_more(found: Estimate, low: float, high: float, seeds: int) -> int | N
             if away <= 0:
                 return None
             factors.append(reach / away)
-    outside = found.estimate < low or found.estimate > high
-    factor = min(factors) if outside else max(factors)
-    more = ceil(seeds * (factor**2 - 1))
+    more = ceil(seeds * (max(factors) ** 2 - 1) - 1e-9)  # a whole number stays one
     return max(more, 1) if more <= MOST_SEEDS else None
 
 

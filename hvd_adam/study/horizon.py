@@ -1,16 +1,18 @@
 """Theory mode: the schedule knows the horizon T, so that no passage time exists; each run is one horizon's criterion.
 
-The criterion (mean gradient norm, say) is fitted against log T over independent runs, inverted at the target, and
-resampled: `theory.horizon_fit`, on the horizons around the target.
+The criterion (mean gradient norm, say) is fitted against log T and inverted at the target, on the horizons around it:
+`theory.horizon_fit`. Runs of one seed at several horizons, and at several batches, draw the same samples, so that what
+is independent is the seed: an error is what each seed adds to it, and intervals are Student's t over seeds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import inf, log, nan
+from math import exp, inf, isfinite, log, nan, sqrt
 
 import numpy as np
+from scipy.special import stdtrit
 
 from hvd_adam.errors import ConfigError
 from hvd_adam.study.estimate import Estimate
@@ -28,10 +30,12 @@ class Endpoint:
     Args:
         horizon: T, steps, >= 1.
         value: criterion at T, > 0; falls with T.
+        seed: of the run; those of one seed share their noise.
     """
 
     horizon: int
     value: float
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -39,59 +43,73 @@ class Crossing:
     """T at which the criterion meets the target.
 
     Args:
-        steps: with its interval; bounded on one side where the horizons do not bracket the target.
-        draws: T of each resample; empty where the target is not bracketed.
+        steps: with its interval; bounded on one side at most where the horizons do not bracket the target.
+        by_seed: what each seed adds to the error of log T; empty where the target is not bracketed.
         lack_of_fit: of the line, in standard errors; above 3 or so the horizons lie too far apart.
+        ends: log criterion / target of the runs of each horizon, by which T is bounded where it is not bracketed.
     """
 
     steps: Estimate
-    draws: np.ndarray
+    by_seed: Mapping[int, float]
     lack_of_fit: float
+    ends: Mapping[int, Sequence[float]]
+
+    def bounds(self, miss: float) -> tuple[float, float]:
+        """Return between which horizons T lies, each end wrong with a chance of `miss` at most.
+
+        A horizon bounds T from below where its mean lies above the target for sure (Student's t over its seeds), and
+        so do those of all shorter ones; alike from above.
+        """
+        low, high = -inf, inf
+        for horizon in sorted(self.ends):
+            if not _surely(np.asarray(self.ends[horizon]), miss):
+                break
+            low = float(horizon)
+        for horizon in sorted(self.ends, reverse=True):
+            if not _surely(-np.asarray(self.ends[horizon]), miss):
+                break
+            high = float(horizon)
+        return low, high
 
 
-def crossing(
-    runs: Sequence[Endpoint], target: float, level: float = 0.95, draws: int = 1000, seed: int = 0
-) -> Crossing:
+def crossing(runs: Sequence[Endpoint], target: float, level: float = 0.95) -> Crossing:
     """Return T at which the criterion comes down to the target.
 
     Args:
-        runs: independent runs at two horizons at least; diverged ones left out.
+        runs: of some seeds at two horizons at least; diverged ones left out.
         target: epsilon, > 0, in the criterion's unit.
 
     Raises:
         ConfigError: fewer than two horizons or three runs, a value or target that is not finite and positive, or a
             criterion that does not fall with T.
     """
-    by_horizon: dict[int, list[float]] = {}
+    by_horizon: dict[int, list[Endpoint]] = {}
     for run in runs:
-        by_horizon.setdefault(run.horizon, []).append(run.value)
+        by_horizon.setdefault(run.horizon, []).append(run)
     horizons = sorted(by_horizon)
     if len(horizons) < 2:
         raise ConfigError("one horizon", "a curve needs two", "give the study horizons such as [100, 200, 400, 800]")
-    if any(not value > 0 for values in by_horizon.values() for value in values):
+    if any(not run.value > 0 for run in runs):
         worst = min(run.value for run in runs)
         raise ConfigError(f"criteria: {worst}", "the fit takes logarithms", "leave diverged runs out")
-    met = [bool(np.exp(np.mean(np.log(by_horizon[t]))) <= target) for t in horizons]
+    ends = {t: [log(run.value / target) for run in by_horizon[t]] for t in horizons} if target > 0 else {}
+    met = [bool(np.mean(ends[t]) <= 0) for t in horizons] if ends else [False, True]  # which fit_horizon refuses
     if not any(met) or all(met):
-        return _outside(horizons, all(met), level, len(runs))
+        return _outside(ends, all(met), level, len(runs))
     first = max(met.index(True), 1)
-    near = horizons[max(first - _EACH_SIDE, 0) : first + _EACH_SIDE]
-    x = [t for t in near for _ in by_horizon[t]]
-    y = [value for t in near for value in by_horizon[t]]
-    fit = fit_horizon(x, y, target, confidence=level, resamples=draws, seed=seed)
-    text = f"log criterion against log T, a line over {len(near)} horizons, inverted; bootstrap, {draws} draws"
-    steps = Estimate(fit.horizon, fit.low, fit.high, level, fit.runs, text)
-    return Crossing(steps, fit.draws, fit.lack_of_fit)
-
-
-def _outside(horizons: list[int], before: bool, level: float, n: int) -> Crossing:
-    low, high = (0.0, float(horizons[0])) if before else (float(horizons[-1]), inf)
-    text = f"the target lies {'before the shortest' if before else 'beyond the longest'} horizon"
-    return Crossing(Estimate(nan, low, high, level, n, text), np.empty(0), nan)
+    near = [run for t in horizons[max(first - _EACH_SIDE, 0) : first + _EACH_SIDE] for run in by_horizon[t]]
+    fit = fit_horizon([run.horizon for run in near], [run.value for run in near], target, resamples=0)
+    by_seed: dict[int, float] = {}
+    for run, influence in zip(near, fit.influences.tolist(), strict=True):
+        by_seed[run.seed] = by_seed.get(run.seed, 0.0) + influence
+    text = f"log criterion against log T, a line over {len({run.horizon for run in near})} horizons, inverted"
+    found = _estimate(log(fit.horizon), by_seed, level, fit.runs, text)
+    steps = Estimate(fit.horizon, _exp(found.low), _exp(found.high), level, found.n, found.method)
+    return Crossing(steps, by_seed, fit.lack_of_fit, ends)
 
 
 def horizon_slope(cells: Mapping[int, Crossing], level: float = 0.95) -> Estimate:
-    """Return the least-squares slope of log T on log s over cells, from their resamples; batch -> crossing.
+    """Return the least-squares slope of log T on log s over cells; batch -> crossing.
 
     Raises:
         ConfigError: fewer than two batch sizes.
@@ -99,25 +117,21 @@ def horizon_slope(cells: Mapping[int, Crossing], level: float = 0.95) -> Estimat
     batches = sorted(cells)
     w = weights(batches)
     n = sum(cells[s].steps.n for s in batches)
-    size = min(len(cells[s].draws) for s in batches)
-    text = f"least squares over {len(w)} cells' inverted criteria; bootstrap, {size} draws"
-    if not size:
-        unknown = ", ".join(str(s) for s in batches if not len(cells[s].draws))
-        return Estimate(
-            nan, -inf, inf, level, n, text + f"; open: horizons do not bracket the target at batch {unknown}"
-        )
+    text = f"least squares over {len(w)} cells' inverted criteria"
+    outside = [str(s) for s in batches if not cells[s].by_seed]
+    if outside:
+        text += f"; open: horizons do not bracket the target at batch {', '.join(outside)}"
+        return Estimate(nan, -inf, inf, level, n, text)
     value = float(w @ [log(cells[s].steps.estimate) for s in batches])
-    rng = np.random.default_rng(0)  # cells are independent, also where they were resampled from one seed
-    drawn = np.stack([np.log(rng.permutation(cells[s].draws)[:size]) for s in batches], 1) @ w
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return Estimate(value, float(low), float(high), level, n, text)
+    by_seed = _added([(float(share), cells[s].by_seed) for s, share in zip(batches, w, strict=True)])
+    return _estimate(value, by_seed, level, n, text)
 
 
 def horizon_linear_up_to(cells: Mapping[int, Crossing], level: float = 0.95) -> Estimate | None:
     """Return up to which batch scaling is linear, as `linearity.linear_up_to` has it; batch -> crossing.
 
-    s T(s) is held against 1.2 x the geometric mean of the pooled start. Each cell's T has its resamples; a cell whose
-    horizons do not bracket the target has a bound on one side alone, which can show that it passes or that it fails.
+    s T(s) is held against 1.2 x the geometric mean of the pooled start. A cell whose horizons do not bracket the target
+    has a bound on one side alone, which can show that it passes or that it fails.
 
     Returns:
         None where fewer than two batches are known, or no cell's horizons bracket the target.
@@ -127,35 +141,85 @@ def horizon_linear_up_to(cells: Mapping[int, Crossing], level: float = 0.95) -> 
     """
     batches = sorted(cells)
     weights(batches)
-    known = np.array([len(cells[s].draws) > 0 for s in batches])
+    known = np.array([bool(cells[s].by_seed) for s in batches])
     if not known.any():
         return None
-    start = pooled_start(known)
-    judged = batches[start[0] :]
-    samples = {s: s * np.random.default_rng([3, s]).permutation(_draws(cells[s])) for s in batches}
-    size = min(len(some) for some in samples.values() if len(some))
-    first = np.mean([np.log(samples[batches[j]][:size]) for j in start], axis=0)
-    middle = float(np.mean([log(batches[j] * cells[batches[j]].steps.estimate) for j in start]))
+    first = pooled_start(known)
+    start, judged = [batches[j] for j in first], batches[first[0] :]
+    middle = float(np.mean([log(s * cells[s].steps.estimate) for s in start]))
+    of_middle = [(-1 / len(start), cells[s].by_seed) for s in start]
+    one_side, all_together = (1 - level) / 2, (1 - level) / 2 / len(judged)
     told = []
     for s in judged:
-        if len(samples[s]):
-            over = np.log(samples[s][:size]) - first
-            sure = np.quantile(over, 1 - (1 - level) / 2 / len(judged)) <= log(EXCESS)
-            fails = np.quantile(over, (1 - level) / 2) > log(EXCESS)
-            told.append((log(s * cells[s].steps.estimate) - middle <= log(EXCESS), sure, not fails))
-        else:
-            low, high = np.exp(np.quantile(first, [(1 - level) / 2, (1 + level) / 2])) * EXCESS
-            before = s * cells[s].steps.high <= low
-            told.append((before, before, not s * cells[s].steps.low > high))
+        if cells[s].by_seed:
+            over = log(s * cells[s].steps.estimate) - middle - log(EXCESS)
+            error, df = _spread(_added([(1.0, cells[s].by_seed), *of_middle]))
+            sure = over + _reach(error, df, all_together) <= 0
+            told.append((over <= 0, sure, not over - _reach(error, df, one_side) > 0))
+        else:  # of the chance to be wrong each of the two bounds takes half
+            error, df = _spread(_added(of_middle))
+            high, low = cells[s].bounds(all_together / 2)[1], cells[s].bounds(one_side / 2)[0]
+            before = s * high <= exp(middle - _reach(error, df, all_together / 2)) * EXCESS
+            told.append((before, before, not s * low > exp(middle + _reach(error, df, one_side / 2)) * EXCESS))
     ends = [float(judged[max(np.flatnonzero(held), default=0)]) for held in np.array(told).T]
     text = (
         f"largest batch with at most {100 * (EXCESS - 1):.0f} % more samples than the pooled start (batches "
-        f"{', '.join(str(batches[j]) for j in start)}); inverted criteria, bootstrap, {size} draws"
+        f"{', '.join(str(s) for s in start)}); inverted criteria"
     )
     n = sum(crossed.steps.n for crossed in cells.values())
-    return Estimate(ends[0], ends[1], inf if ends[2] == judged[-1] else ends[2], level, n, text)
+    high = inf if ends[2] == judged[-1] else ends[2]
+    return Estimate(ends[0], ends[1], high, level, n, text + _over_seeds(_spread(_added(of_middle))[1]))
 
 
-def _draws(found: Crossing) -> np.ndarray:
-    """Its resamples; what would be no step at all is moved to the least that has a logarithm."""
-    return np.maximum(found.draws, 1e-9)
+def _outside(ends: Mapping[int, Sequence[float]], before: bool, level: float, n: int) -> Crossing:
+    text = f"the target lies {'before the shortest' if before else 'beyond the longest'} horizon"
+    empty = Crossing(Estimate(nan, -inf, inf, level, n, text), {}, nan, ends)
+    low, high = empty.bounds((1 - level) / 2)
+    if low == -inf and high == inf:
+        text += ", but not for sure; no bound without more seeds"
+    return Crossing(Estimate(nan, low, high, level, n, text), {}, nan, ends)
+
+
+def _surely(values: np.ndarray, miss: float) -> bool:
+    """Whether the mean of what independent values are drawn from lies above 0, but for a chance of `miss`."""
+    if len(values) < 2:
+        return False
+    error = float(values.std(ddof=1)) / sqrt(len(values))
+    return float(values.mean()) > _reach(error, len(values) - 1, miss)
+
+
+def _added(parts: Sequence[tuple[float, Mapping[int, float]]]) -> dict[int, float]:
+    """What each seed adds to the error of a sum of shares."""
+    found: dict[int, float] = {}
+    for share, by_seed in parts:
+        for seed, error in by_seed.items():
+            found[seed] = found.get(seed, 0.0) + share * error
+    return found
+
+
+def _spread(by_seed: Mapping[int, float]) -> tuple[float, int]:
+    """Standard error of a sum of what seeds add, and its degrees of freedom; of one seed nothing is known."""
+    m = len(by_seed)
+    if m < 2:
+        return inf, 0
+    return sqrt(m / (m - 1) * sum(error**2 for error in by_seed.values())), m - 1
+
+
+def _reach(error: float, df: int, miss: float) -> float:
+    """How far above the estimate the truth may lie, but for a chance of `miss`."""
+    return float(stdtrit(df, 1 - miss)) * error if df else inf
+
+
+def _estimate(value: float, by_seed: Mapping[int, float], level: float, n: int, text: str) -> Estimate:
+    error, df = _spread(by_seed)
+    reach = _reach(error, df, (1 - level) / 2)
+    return Estimate(value, value - reach, value + reach, level, n, text + _over_seeds(df))
+
+
+def _over_seeds(df: int) -> str:
+    return f"; t({df}) over seeds" if df else "; no interval: one seed"
+
+
+def _exp(value: float) -> float:
+    """e to a bound; an open one stays open."""
+    return exp(min(value, 700.0)) if isfinite(value) else value

@@ -67,7 +67,7 @@ def _cell(records: Sequence[Record], target: Target) -> HorizonCell:
     if target.at_most is None:
         return HorizonCell(cell, tuple(ends), None, f"{target} does not fall with T")
     try:
-        found = crossing([Endpoint(horizon, value) for horizon, _, value in ends], target.at_most)
+        found = crossing([Endpoint(horizon, value, seed) for horizon, seed, value in ends], target.at_most)
     except HvdAdamError as error:
         return HorizonCell(cell, tuple(ends), None, f"{error.found}: {error.why}")
     return HorizonCell(cell, tuple(ends), found)

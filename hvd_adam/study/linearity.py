@@ -187,7 +187,7 @@ def _up_to(model: Model, known: np.ndarray, level: float, picks: np.ndarray) -> 
     passes = (estimate <= bar) & known[judged]
     t = _with_picks(model.t(contrasts, bar), bar - estimate, np.sqrt(contrasts**2 @ picks**2), known[judged])
     df = np.maximum(model.df, 1)[:, None]
-    sure = t >= stdtrit(df, 1 - (1 - level) / 2 / len(judged))
+    sure = (t >= stdtrit(df, 1 - (1 - level) / 2 / len(judged))) & known[judged]
     possible = ~(t < -stdtrit(df, 0.5 + level / 2))
     method = (
         f"largest batch with at most {100 * (EXCESS - 1):.0f} % more samples than the pooled start (batches "

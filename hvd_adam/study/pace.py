@@ -68,7 +68,7 @@ def pace(cells: Sequence[Cell], records: Sequence[Record], passages: Sequence[Pa
         shares,
         predicted,
         tuple(found),
-        choose(found) if len(found) > 1 else None,
+        choose(found) if len({option.nodes for option in found}) > 1 else None,
         real,
     )
 

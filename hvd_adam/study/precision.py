@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import isfinite
 
 from hvd_adam.errors import ConfigError
-from hvd_adam.study.analysis import on_axis, shared
+from hvd_adam.study.analysis import labels, on_axis
 from hvd_adam.study.collect import collect
 from hvd_adam.study.config import StudyConfig
 from hvd_adam.study.estimate import Estimate
@@ -74,9 +74,10 @@ def precision(study: StudyConfig, made: Plan, folder: Folder, wanted: float = WA
     if study.mode == "theory":
         return []
     grouped: dict[str, list[Cell]] = {}
+    label = labels(made.cells)
     for cell in made.cells:
         if not cell.refused:
-            grouped.setdefault(shared(cell), []).append(cell)
+            grouped.setdefault(label[cell.name], []).append(cell)
     records = [record for record in collect(study, made, folder) if not record.cell.tunes]
     passages = [p for record in records if (p := record.passage(study.targets[0])) is not None]
     found = (_of(label, cells, passages, study, wanted) for label, cells in grouped.items())

@@ -131,8 +131,8 @@ def product(a: Estimate, b: Estimate, text: str) -> Estimate:
     for sign, x, y in ((-1, a.low, b.low), (1, a.high, b.high)):
         steps = []
         for factor, end in ((a, x), (b, y)):
-            if factor.method.find("single run") >= 0:
-                method = text + "; one factor from a single run, taken as exact"
+            if factor.open and "single run" in factor.method:
+                method = text + "; one factor timed once, taken as exact"
                 steps.append(0.0)
             elif end in (0.0, inf) or not isfinite(end):
                 steps.append(inf)

@@ -4,6 +4,9 @@
 
 b samples a node: c_0 what every step costs, c_1 the compute of a sample, c_2 the latency of one of the 2 (n - 1)
 messages of a ring, c_3 the transfer of the gradients, of which a ring sends 2 (n - 1) / n. No coefficient is negative.
+
+Two node counts do not tell c_2 from c_3, for which more nodes cost very different times: then the model is fitted with
+each of the two at 0, the prediction is the mean of both, and its interval holds those of both.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from hvd_adam.study.seconds import Timing
 
 FARTHEST = 4  # times the largest node count that was run
 _DRAWS = 400
+_EVERY, _ONE_OF_TWO = [[0, 1, 2, 3]], [[0, 1, 2], [0, 1, 3]]  # coefficients that are not 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,7 @@ class StepTime:
         seed: of the bootstrap.
 
     Attributes:
-        coefficients: c_0 ... c_3, seconds.
+        coefficients: c_0 ... c_3, seconds; the mean of both fits where there are two.
         error: largest relative error at a measured cell.
 
     Raises:
@@ -67,13 +71,15 @@ class StepTime:
             )
         self.level, self.n = level, len(timings)
         self._x = np.array([_features(nodes, batch / nodes) for nodes, batch in cells])
+        self._kinds = _EVERY if len(self.counts) > 2 else _ONE_OF_TWO
         runs = [np.array(seconds) for seconds in cells.values()]
         means = np.array([seconds.mean() for seconds in runs])
-        self.coefficients = _solve(self._x, means)
+        self.coefficients = np.mean([_solve(self._x, means, kind) for kind in self._kinds], axis=0)
         self.error = float(np.abs(self._x @ self.coefficients / means - 1).max())
         rng = np.random.default_rng(seed)
         self.single = all(len(seconds) == 1 for seconds in runs)
-        self._draws = np.array([_solve(self._x, _resampled(runs, rng)) for _ in range(0 if self.single else _DRAWS)])
+        drawn = [_resampled(runs, rng) for _ in range(0 if self.single else _DRAWS)]
+        self._draws = [np.array([_solve(self._x, seconds, kind) for seconds in drawn]) for kind in self._kinds]
 
     def __call__(self, nodes: int, batch: int) -> Prediction:
         """Return seconds a step of a global batch on so many nodes.
@@ -95,8 +101,11 @@ class StepTime:
             low, high, text = -np.inf, np.inf, text + "; single run"
         else:
             tail = 50 * (1 - self.level)
-            low, high = np.percentile(self._draws @ x, [tail, 100 - tail])
+            ends = np.array([np.percentile(draws @ x, [tail, 100 - tail]) for draws in self._draws])
+            low, high = ends[:, 0].min(), ends[:, 1].max()
             text += f"; bootstrap over runs, {_DRAWS} draws"
+        if len(self._kinds) > 1:
+            text += "; two node counts do not tell latency from bandwidth, so either"
         seconds = Estimate(value, float(low), float(high), self.level, self.n, text + "; extrapolated" * extrapolated)
         waiting = float(x[2:] @ self.coefficients[2:]) / value if value else 0.0
         return Prediction(nodes, seconds, waiting, extrapolated)
@@ -106,12 +115,14 @@ def _features(nodes: int, samples: float) -> tuple[float, float, float, float]:
     return 1.0, samples, 2.0 * (nodes - 1), 2.0 * (nodes - 1) / nodes
 
 
-def _solve(x: np.ndarray, seconds: np.ndarray) -> np.ndarray:
+def _solve(x: np.ndarray, seconds: np.ndarray, kind: list[int]) -> np.ndarray:
     # Relative errors: a step of 10 s must not drown one of 10 ms. Columns scaled, so that units do not matter.
-    scaled = x / seconds[:, None]
+    scaled = x[:, kind] / seconds[:, None]
     norm = np.linalg.norm(scaled, axis=0)
     norm[norm == 0] = 1
-    return nnls(scaled / norm, np.ones(len(x)))[0] / norm
+    found = np.zeros(x.shape[1])
+    found[kind] = nnls(scaled / norm, np.ones(len(x)))[0] / norm
+    return found
 
 
 def _resampled(runs: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:

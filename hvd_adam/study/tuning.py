@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations_with_replacement
-from math import comb, factorial, hypot, inf, nan, prod
+from math import comb, factorial, hypot, inf, isfinite, nan, prod
 
 import numpy as np
 from scipy.special import ndtri
@@ -147,8 +147,11 @@ def carried(slope: Estimate, batches: Sequence[int], spreads: Sequence[float]) -
     """
     w = weights(batches)
     extra = float(ndtri(0.5 + slope.level / 2)) * float(np.linalg.norm(w * np.asarray(spreads)))
-    low = slope.estimate - hypot(slope.estimate - slope.low, extra)
-    high = slope.estimate + hypot(slope.high - slope.estimate, extra)
+    if isfinite(slope.estimate):
+        low = slope.estimate - hypot(slope.estimate - slope.low, extra)
+        high = slope.estimate + hypot(slope.high - slope.estimate, extra)
+    else:  # a bound on one side: no half width that errors could join in squares
+        low, high = slope.low - extra, slope.high + extra
     return replace(slope, low=low, high=high, method=slope.method + "; spread of the picks carried")
 
 

@@ -59,16 +59,16 @@ def verdict(made: Analysis) -> tuple[Sentence, ...]:
 def _of_horizons(series: HorizonSeries, target: str) -> Iterator[Sentence]:
     name = f"{series.label}: " if series.label else ""
     if series.slope is None:
-        yield Sentence(f"{name}No slope can be given: {target} was not met within the horizons in every cell.", LEAD)
+        yield Sentence(f"{name}No slope can be given: the horizons do not bracket {target} in every cell.", LEAD)
     else:
         slope = f"slope {ratio(series.slope.estimate)}{_ends(series.slope)}, n = {series.slope.n}"
-        yield Sentence(f"{name}Theory mode, one run for each horizon: {slope}; -1 is linear.", LEAD)
+        yield Sentence(f"{name}Theory mode, one run for each horizon and seed: {slope}; -1 is linear.", LEAD)
     if series.up_to is not None:
         last = whole(max(one.cell.batch for one in series.cells))
         end = f"95 % interval {interval(series.up_to, whole)}, n = {series.up_to.n}; the study ends at {last}"
         yield Sentence(f"{name}Linear up to batch {whole(series.up_to.estimate)} ({end}).")
     for one in series.cells:
-        where = f"Batch {whole(one.cell.batch)}: "
+        where = f"{name}{'batch' if name else 'Batch'} {whole(one.cell.batch)}: "
         if one.crossing is None:
             yield Sentence(f"{where}no T, since {one.why_not}.", WARNING)
         else:
@@ -109,7 +109,12 @@ def _of_series(series: Series, target: str) -> Iterator[Sentence]:
             f"{name}No run reached {target} within its budget, so neither slope nor critical batch is known.", LEAD
         )
         yield Sentence(
-            "Lower bounds: " + "; ".join(_bound(cell, series) for cell in series.cells if cell.lower_bound) + "."
+            "Lower bounds: "
+            + (
+                "; ".join(_bound(cell, series) for cell in series.cells if cell.lower_bound)
+                or "none, no run got so far"
+            )
+            + "."
         )
         return
     yield Sentence(name + (_control(series) if series.axis == "workers" else _linear(series)), LEAD)
@@ -138,7 +143,8 @@ def _seconds(series: Series) -> Iterator[Sentence]:
     fast, cheap, both = pace.choice.fastest, pace.choice.cheapest, pace.choice.cheap_and_fast
     nodes = plural(fast.nodes, "node")
     waiting = pace.predicted[fast.name].waiting if pace.is_predicted(fast) else pace.waiting[fast.name]
-    most = max(option.nodes for option in pace.options)
+    most = max(cell.cell.workers for cell in series.cells)
+    untold = sorted({cell.cell.workers for cell in series.cells} - {option.nodes for option in pace.options})
     lead = "In seconds one node is the fastest" if fast.nodes == 1 else f"In seconds it pays up to {nodes}"
     end = ", as far as the study goes" if fast.nodes == most else ""
     how = "predicted" if pace.is_predicted(fast) else "measured"
@@ -147,6 +153,8 @@ def _seconds(series: Series) -> Iterator[Sentence]:
         f"{lead}{end}: {seconds(fast.seconds.estimate)} to the target ({how}, {interval(fast.seconds, seconds)}, "
         f"n = {fast.seconds.n}), and {percent(waiting)} of a step is waiting.{rivals}"
     )
+    if untold:
+        yield Sentence(f"Nothing is known of the seconds of {listed([whole(n) for n in untold])} nodes.")
     if both is fast and cheap is fast:
         told = f"({interval(cheap.node_hours, node_time)}, n = {cheap.node_hours.n})"
         yield Sentence(f"That is the cheapest, too: {node_time(cheap.node_hours.estimate)} {told}.")
@@ -167,11 +175,13 @@ def _linear(series: Series) -> str:
         return "How far it is linear is not known."
     if end == last:
         slope = f"{_slope(series)}, {_seeds(series)}"
-        return f"Linear up to {place(series, end)}, as far as the study goes: {slope}."
-    if end == series.position(series.cells[0].cell):
-        return f"Not linear beyond {place(series, end)}, where the study begins."
-    where = place(series, end).removesuffix(")")
+        sure = "" if linear.up_to.low >= end else f"; for sure up to batch {whole(linear.up_to.low)}"
+        return f"Linear up to {place(series, end)}, as far as the study goes{sure}: {slope}."
     told = f"95 % interval {interval(linear.up_to, whole)}, {_seeds(series)}"
+    if end == series.position(series.cells[0].cell):
+        shown = "Not linear" if linear.up_to.high <= end else "Not shown to be linear"
+        return f"{shown} beyond {place(series, end)}, where the study begins; {told}."
+    where = place(series, end).removesuffix(")")
     return f"Linear up to {where}; {told})." if "(" in where else f"Linear up to {where} ({told})."
 
 
@@ -213,7 +223,7 @@ def _shape(series: Series) -> Iterator[Sentence]:
         size = saved if saved.estimate >= 0 else through(saved, lambda share: -share)
         yield Sentence(
             f"From {place(series, linear.up_to.estimate)} on, doubling buys {percent(size.estimate)} {fewer} steps "
-            f"({interval(size, percent)}, n = {size.n}); linear would be 50 %."
+            f"({interval(size, percent)}, n = {size.n}); linear would be 50 %{' fewer' if fewer == 'more' else ''}."
         )
     worst = series.cells[-1]
     excess = linear.excess.get(worst.cell.group)
@@ -236,7 +246,9 @@ def _critical(series: Series) -> Iterator[Sentence]:
             f"(lack of fit, p = {curve.fits.p:.2g}, n = {curve.fits.n})."
         )
     elif curve.critical.estimate == inf:
-        told = f"The critical batch lies beyond this study: above {count(curve.critical.low)} (n = {curve.critical.n})."
+        beyond = curve.critical.low >= max(cell.cell.batch for cell in series.cells)
+        what = "lies beyond this study" if beyond else "has no upper bound"
+        told = f"The critical batch {what}: above {count(curve.critical.low)} (n = {curve.critical.n})."
     else:
         told = f"Critical batch {count(curve.critical.estimate)} ({interval(curve.critical)}, n = {curve.critical.n})."
     if predicted is not None:
@@ -287,7 +299,10 @@ def _tuning(made: Analysis) -> Iterator[Sentence]:
         return
     fitted = [series for series in made.series if series.linear is not None]
     curves = [series.hyperbola for series in fitted if series.hyperbola is not None]
-    told = "the intervals of steps to the target hold what picking adds, by tuning repeated on resampled seeds"
+    told = (
+        "the intervals of slope, range, samples and critical batch hold what picking adds, by tuning repeated on "
+        "resampled seeds; those of steps, stretches and seconds take the picks as they are"
+    )
     if any(series.picks is None for series in fitted):
         told = "no interval holds that: all are conditional on the picks"
     elif any(is_conditional(curve.critical) for curve in curves):
@@ -312,7 +327,7 @@ def _runs(made: Analysis) -> Iterator[Sentence]:
     if gone:
         yield Sentence(f"No figure for {listed(gone)}: none of their runs can be used.", WARNING)
     if len(made.study.seeds) == 1:
-        yield Sentence("Each cell is a single run, so no interval can be given: set seeds: 5.", WARNING)
+        yield Sentence("Each cell is a single run, which says nothing of the spread of runs: set seeds: 5.", WARNING)
     if made.strangers:
         yield Sentence(
             f"{plural(len(made.strangers), 'run directory')} here belong to no cell of this study and were left aside: "
@@ -343,7 +358,7 @@ def _slope(series: Series) -> str:
 
 def _ends(found: Estimate) -> str:
     if found.low == -inf and found.high == inf:
-        return " (no interval: single runs)" if "one seed" in found.method else " (not bounded)"
+        return " (no interval: too few runs)" if "one seed" in found.method else " (not bounded)"
     return f" ({100 * found.level:g} % interval {interval(found, ratio)})"
 
 

@@ -24,6 +24,7 @@ from scipy.special import stdtrit
 from hvd_adam.study.compare import compare
 from hvd_adam.study.contrast import Model
 from hvd_adam.study.goodness import goodness
+from hvd_adam.study.horizon import Crossing, Endpoint, crossing, horizon_linear_up_to, horizon_slope
 from hvd_adam.study.hyperbola import hyperbola, hyperbolas
 from hvd_adam.study.hyperbola_of_picks import hyperbola_with_picks
 from hvd_adam.study.linearity import linear_up_tos, lines_fit
@@ -32,7 +33,7 @@ from hvd_adam.study.picks import linearity_with_picks
 from hvd_adam.study.sample import sample
 from hvd_adam.study.slope import slope, slopes, weights
 from hvd_adam.study.tuning import pick, repeated
-from tests.campaign.simulator import Kind, Run, Simulated, studies, tuned, twins
+from tests.campaign.simulator import HORIZONS, THEORY, Kind, Run, Simulated, endings, studies, tuned, twins
 
 SEEDS = (3, 5, 10)
 STUDIES, SEED, CHUNK = 4000, 2026, 250
@@ -134,6 +135,31 @@ def judge_tuned(kind: Kind, count: int, seed: int) -> dict[str, list[bool]]:
     return dict(result)
 
 
+def judge_theory(kind: Kind, count: int, seed: int) -> dict[str, list[bool]]:
+    """Theory mode: T, slope and range; the truth is what all runs of all studies say together."""
+    ends = endings(count, kind.seeds, seed)
+
+    def inverted(chosen: slice) -> dict[int, Crossing]:
+        seen = {key: criteria[chosen].ravel() for key, criteria in ends.items()}
+        return {
+            s: crossing([Endpoint(t, float(v), k) for t in HORIZONS for k, v in enumerate(seen[s, t])], 3.0)
+            for s in THEORY
+        }
+
+    truth = inverted(slice(None))
+    true_slope, true_end = horizon_slope(truth).estimate, horizon_linear_up_to(truth)
+    assert true_end is not None
+    result: defaultdict[str, list[bool]] = defaultdict(list)
+    for i in range(count):
+        found = inverted(slice(i, i + 1))
+        end = horizon_linear_up_to(found)
+        result["slope"].append(horizon_slope(found).covers(true_slope))
+        result["T"] += [found[s].steps.covers(truth[s].steps.estimate) for s in THEORY]
+        result["off by > 1"].append(end is None or not abs(log2(end.estimate / true_end.estimate)) < 1.5)
+        result["range"].append(end is None or end.covers(true_end.estimate))
+    return dict(result)
+
+
 def judge_fit(kind: Kind, seen: Seen, _: list[Simulated]) -> dict[str, list[bool]]:
     """The check of the noise, each test at 5 %."""
     found = [goodness(study) for study in seen]
@@ -199,11 +225,14 @@ def table() -> dict[str, list[Row]]:
         "threshold": [Row(Kind(censored=c, seeds=m), (judge_threshold,)) for c in (0.0, 0.2, 0.5) for m in SEEDS],
         "fit": [Row(kind, (judge_fit,)) for kind in checked],
         "compare": [Row(kind) for kind in pairs],
+        "theory": [Row(Kind(noise="theory", grid=0.0, seeds=seeds)) for seeds in (3, 6, 12)],
     }
 
 
 def measure(row: Row, count: int = STUDIES, seed: int = SEED) -> dict[str, Rate]:
-    """Return the rates of one kind; a quarter as many studies where each is analysed alone, an eighth if tuned."""
+    """Return the rates of one kind; fewer studies where each is analysed alone (1/4), tuned (1/8), stepped (1/10)."""
+    if row.kind.noise == "theory":
+        return {name: Rate(name, sum(h), len(h)) for name, h in judge_theory(row.kind, count // 10, seed).items()}
     if not row.judges and not row.kind.tuning:
         return _compared(row.kind, count // 4, seed)
     if row.kind.tuning:

@@ -146,6 +146,38 @@ def tuned(kind: Kind, count: int, seed: int):
         yield Tuned(*runs, float(np.polyfit(np.log(BATCHES), means.min(1), 1)[0]))
 
 
+HORIZONS = (250, 400, 630, 1000, 1600, 2500, 4000)
+THEORY = (1, 2, 4, 8)  # batches of a study in theory mode
+
+
+def endings(count: int, seeds: int, seed: int) -> dict[tuple[int, int], np.ndarray]:
+    """Return criteria of Theorem 17's schedule on the toy (d = 10, sigma = 20), (batch, T) -> (count, seeds).
+
+    A seed draws the same samples at every horizon and batch, as in a study: a batch of s is the first s of them. The
+    criterion is the mean over the run of the norm of the exact gradient.
+    """
+    generator = np.random.default_rng(seed)
+    n, d = count * seeds, 10
+    states = {
+        (s, horizon): (np.full((n, d), 3.0), np.zeros((n, d)), np.full((n, d), 1 / (s * d)))
+        for s in THEORY
+        for horizon in HORIZONS
+    }
+    total = {key: np.zeros(n) for key in states}
+    for step in range(max(HORIZONS)):
+        noise = 20 / math.sqrt(d) * generator.standard_normal((max(THEORY), n, d))
+        means = {s: noise[:s].mean(0) for s in THEORY}
+        for (s, horizon), (x, m, v) in states.items():
+            if step < horizon:
+                exact = 2 * x + 3 * np.sin(2 * x)
+                total[s, horizon] += np.sqrt((exact**2).sum(1)) / horizon
+                gradient = exact + means[s]
+                v += (gradient**2 - v) / horizon
+                m += 0.1 * (gradient - m)
+                x -= m / np.sqrt(v * horizon)
+    return {key: value.reshape(count, seeds) for key, value in total.items()}
+
+
 def _key(kind: Kind) -> tuple[int, ...]:
     return tuple(repr(kind).encode())
 

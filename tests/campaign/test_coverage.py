@@ -26,6 +26,8 @@ def bounds(part, kind):
         return {"slope": (90, 100), "off by > 1": (0, 5)}
     if part in ("misspecified", "picks"):
         return {"slope": (90, 100)}
+    if part == "theory":
+        return {"slope": (92, 98), "T": (92, 98), "off by > 1": (0, 5), "range": (92, 100)}
     if part == "power":
         return {"slope": slope, "not -1": (90, 100)}
     if part == "compare":

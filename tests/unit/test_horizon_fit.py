@@ -32,6 +32,20 @@ def test_the_interval_covers_the_root_as_often_as_it_says(runs):
     assert (0.8 if runs == 1 else 0.9) <= covered / n <= 0.975  # a bootstrap of few runs is a little narrow
 
 
+def test_the_influences_of_runs_are_what_moving_each_of_them_moves():
+    rng, horizons = np.random.default_rng(4), np.repeat([760, 870, 1000, 1150], 2)
+    criteria = noisy(rng, horizons, 900.0, 1.0, spread=0.01)
+    fit = fit_horizon(horizons, criteria, 1.0)
+    assert fit.influences.sum() == pytest.approx(0, abs=1e-12)
+    line = np.polyfit(np.log(horizons), np.log(criteria), 1)
+    for i in range(len(horizons)):
+        moved, h = criteria.copy(), 1e-6
+        moved[i] *= np.exp(h)
+        share = (np.log(fit_horizon(horizons, moved, 1.0).horizon) - np.log(fit.horizon)) / h
+        residual = np.log(criteria[i]) - np.polyval(line, np.log(horizons[i]))
+        assert fit.influences[i] == pytest.approx(share * residual, rel=1e-4, abs=1e-9)
+
+
 def test_replicates_that_do_not_lie_on_a_line_are_seen():
     rng, horizons = np.random.default_rng(2), np.repeat([500, 1000, 2000], 16)
     straight = noisy(rng, horizons, 1000.0, 1.0, spread=0.01)

@@ -25,7 +25,8 @@ def plain(folder: Path, call) -> dict:
     [
         ({"slope": [-1.0, -0.8]}, 0, "slope in [-1, -0.8]: met"),
         ({"slope": [-1.1, -0.95]}, 5, "slope in [-1.1, -0.95]: not met"),
-        ({"slope": [-0.9, -0.8]}, 6, "more seeds a cell"),
+        ({"slope": [-0.9, -0.8]}, 6, "more seeds may not tell"),  # the estimate lies on the limit
+        ({"slope": [-0.89, -0.8]}, 6, "more seeds a cell"),
         ({"linear_up_to": 32}, 0, "linear up to batch 32 at least: met"),
         ({"linear_up_to": 128}, 5, "linear up to batch 128 at least: not met"),
         ({"reach": 1.0}, 0, "at least 100 % of the runs reach the target: met"),
@@ -245,7 +246,7 @@ def test_a_tuned_study_shows_what_was_tried_and_carries_the_picks(tmp_path: Path
     _, said, _ = call("study", "report", folder)
     assert "but for critical batch" not in said
     assert (
-        "the intervals of steps to the target hold what picking adds" in said
+        "the intervals of slope, range, samples and critical batch hold what picking adds" in " ".join(said.split())
         and "is the smallest that was tried" in said
     )
     assert "Learning rate picked for each batch" in (folder / "report.html").read_text()
@@ -264,7 +265,7 @@ def test_a_cell_that_never_reached_leaves_the_critical_batch_conditional_and_is_
 
 def test_theory_mode_inverts_the_criterion_of_each_batch(tmp_path: Path, call) -> None:
     study = study_of(
-        mode="theory", horizons=[1000, 2000, 4000, 8000, 16000], budget=None, seeds=4,
+        mode="theory", horizons=[1000, 2000, 4000, 8000, 16000], budget=None, seeds=6,
         grid={"workers": [2, 4, 8]}, base={**BASE["base"], "local_batch": 16},
     )  # fmt: skip
 
@@ -277,4 +278,4 @@ def test_theory_mode_inverts_the_criterion_of_each_batch(tmp_path: Path, call) -
     for one in found["cells"]:
         assert one["steps"]["low"] < 256000 / one["batch"] < one["steps"]["high"]
     _, said, _ = call("study", "report", folder)
-    assert said.startswith("Theory mode, one run for each horizon: slope -") and "censored" not in said
+    assert said.startswith("Theory mode, one run for each horizon and seed: slope -") and "censored" not in said

@@ -151,6 +151,12 @@ def test_a_super_linear_stretch_is_named_and_does_not_end_linearity():
     assert linear_up_to(study(steep)).estimate == 512
 
 
+def test_a_stretch_is_sub_linear_where_its_interval_lies_above_minus_1_and_unsure_where_it_holds_it():
+    flat = stretches(study(lambda b: 64000 / min(b, 128)))
+    assert [s.kind for s in flat] == ["linear or unsure"] * 3 + ["sub-linear"] * 2
+    assert flat[4].slope.estimate == pytest.approx(0, abs=1e-3)
+
+
 def test_a_bend_is_found_and_a_line_is_not_called_bent():
     assert line_fits(study(bent)).rejects(0.001) and not line_fits(study(linear)).rejects()
     assert slope_is(study(bent)).rejects(0.001) and not slope_is(study(linear)).rejects()
