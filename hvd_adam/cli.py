@@ -37,6 +37,12 @@ for _command in (train, check, data, doctor, diagnose, study, predict, probe, re
     cli.add_command(_command)
 
 
+_GO_ON = {
+    "train": ", and --resume goes on from the newest checkpoint, or from step 0 where there is none",
+    "study": ", and the same command goes on from it",
+}
+
+
 def main() -> None:
     """Runs a command; a user's mistake ends with one message and its exit code, said once for all ranks."""
     try:
@@ -49,7 +55,7 @@ def main() -> None:
         refused = RunError(f"{error.filename}: {error.strerror}", "it is read or written here", "open it for this user")
         _leave(f"hvd-adam: {refused}", refused.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        _leave("hvd-adam: interrupted; what was written is whole, and --resume goes on from it.", 130)
+        _leave(f"hvd-adam: interrupted; what was written is whole{_GO_ON.get(''.join(sys.argv[1:2]), '')}.", 130)
 
 
 def _leave(message: str, code: int) -> NoReturn:

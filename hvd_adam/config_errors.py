@@ -44,6 +44,11 @@ _EXAMPLES = {
     "evaluate.geometric": "1.25",
     "checkpoint": "{every: 100}",
     "checkpoint.every": "100",
+    "base": "run.yaml",
+    "grid": "{workers: [1, 2, 4, 8]}",
+    "targets": "[{measure: train_loss, at_most: 0.5}]",
+    "budget": "{steps: 2000}",
+    "expect.reach": "0.9",
 }
 
 
@@ -58,6 +63,8 @@ def first_error(error: ValidationError, model: type[BaseModel]) -> ConfigError:
     cause = chosen.get("ctx", {}).get("error")
     if isinstance(cause, ConfigError):
         return ConfigError(_placed(cause.found, path), cause.why, cause.cure)
+    if chosen["type"] == "missing":  # its input is all that stands around it
+        return ConfigError(f"no {path}", _why(chosen), _cure(path, chosen, model))
     value = chosen["input"]
     shown = repr(value) if isinstance(value, str) and chosen["type"].endswith("_type") else _shown(value)
     return ConfigError(f"{path}: {shown}", _why(chosen), _cure(path, chosen, model))
@@ -88,6 +95,7 @@ def _why(error: Any) -> str:
         "greater_than_equal": "it must be >= {ge:g}",
         "greater_than": "it must be > {gt:g}",
         "less_than": "it must be < {lt:g}",
+        "less_than_equal": "it must be <= {le:.10g}",
         "too_short": "it must have {min_length} entries",
         "too_long": "it must have {max_length} entries",
     }
@@ -105,7 +113,7 @@ def _cure(path: str, error: Any, model: type[BaseModel]) -> str:
     section, _, key = path.rpartition(".")
     field = _section(model, section).model_fields.get(key)
     example = _EXAMPLES.get(path)
-    if example is None and field is not None and field.default is not None:
+    if example is None and field is not None and not field.is_required() and field.default is not None:
         example = str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
     return f"write for instance {path}: {example}" if example else f"correct {path}"
 

@@ -63,6 +63,8 @@ def read(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     try:
+        if path.is_dir():
+            raise ConfigError(f"config {path}", "it is a folder", "name the YAML file in it")
         if not path.is_file():
             raise ConfigError(f"config {path}", "there is no such file", _nearest_file(path))
         raw = path.read_bytes()
@@ -92,6 +94,15 @@ def override(document: dict[str, Any], assignment: str) -> None:
     Raises:
         ConfigError: no equals sign, a value that is not YAML, or a key inside something that has none.
     """
+    assign(document, *parsed(assignment), f"override {assignment!r}")
+
+
+def parsed(assignment: str) -> tuple[list[str], Any]:
+    """The path of keys and the value of one `key=value`.
+
+    Raises:
+        ConfigError: no equals sign, or a value that is not YAML.
+    """
     key, sign, text = assignment.partition("=")
     keys = key.strip().split(".")
     if not sign or not all(keys):
@@ -100,7 +111,7 @@ def override(document: dict[str, Any], assignment: str) -> None:
             "it is not of the form key=value",
             "write for instance workers=4 or task.model=mlp",
         )
-    assign(document, keys, _parse(text, f"override {assignment!r}"), f"override {assignment!r}")
+    return keys, _parse(text, f"override {assignment!r}")
 
 
 def assign(document: dict[str, Any], keys: list[str], value: Any, what: str) -> None:
@@ -160,7 +171,7 @@ def _kind_of(value: Any) -> str:
 
 def _nearest_file(path: Path) -> str:
     folders = [path.parent, Path("configs")]
-    there = sorted({str(f) for folder in folders for f in folder.glob("*.y*ml")})
+    there = sorted({str(f) for folder in folders for f in folder.glob("*.y*ml") if f.is_file()})
     near = difflib.get_close_matches(str(path), there, n=1) or [f for f in there if Path(f).stem == path.stem]
     if near:
         return f"did you mean {near[0]}?"

@@ -75,6 +75,16 @@ class Expect(Section):
     reach: float | None = Field(default=None, gt=0, le=1)
     time_ratio: TimeRatio | None = None
 
+    @model_validator(mode="after")
+    def _low_before_high(self) -> Expect:
+        if self.slope is not None and self.slope[0] > self.slope[1]:
+            raise ConfigError(
+                f"expect.slope: {self.slope}",
+                "it is [low, high], and no slope lies between these",
+                f"write slope: {self.slope[::-1]}",
+            )
+        return self
+
 
 class StudyConfig(Section):
     """One study. docs/studies.md says what each key means.
@@ -174,10 +184,28 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> StudyConfig:
     document = config_file.read(path)
     document.setdefault("name", Path(path).stem)
     for assignment in overrides:
-        config_file.override(document, assignment)
-    if isinstance(document.get("base"), str):
-        document["base"] = config_file.read(Path(path).parent / document["base"])
+        _override(document, assignment, Path(path).parent)
+    _read_base(document, Path(path).parent)
     return from_plain(document)
+
+
+def _override(document: dict[str, Any], assignment: str, folder: Path) -> None:
+    """Below `base` it is an override of that run's config; what follows `grid.` is one key, with its dots."""
+    keys, value = config_file.parsed(assignment)
+    first, rest = keys[0], keys[1:]
+    if first == "base" and rest:
+        _read_base(document, folder)
+        if isinstance(document["base"], dict):
+            return config_file.assign(document["base"], rest, value, f"override {assignment!r}")
+    if first == "grid" and rest:
+        keys = [first, ".".join(rest)]
+    return config_file.assign(document, keys, value, f"override {assignment!r}")
+
+
+def _read_base(document: dict[str, Any], folder: Path) -> None:
+    document.setdefault("base", {})
+    if isinstance(document["base"], str):
+        document["base"] = config_file.read(folder / document["base"])
 
 
 def from_plain(document: dict[str, Any]) -> StudyConfig:

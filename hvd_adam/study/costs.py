@@ -98,7 +98,7 @@ def estimate(study: StudyConfig, made: Plan, folder: Folder, executor: Executor)
     """The costs, from what is recorded in the folder; what is not is timed now.
 
     Raises:
-        RunError: a cell cannot be run; the reason is the run's own.
+        ConfigError: a cell's config cannot be run; RunError: its run failed; the reason is the run's own.
     """
     known = recorded(made, folder)
     if not groups(made) <= set(known.of):
@@ -138,7 +138,7 @@ def timed(made: Plan, executor: Executor) -> Known:
     """Of each group of cells, from `TIMED_STEPS` steps of the real thing on this machine.
 
     Raises:
-        RunError: a cell cannot be run; the reason is the run's own.
+        ConfigError: a cell's config cannot be run; RunError: its run failed; the reason is the run's own.
     """
     first = {cell.group: cell for cell in made.cells if cell.runs and not cell.refused}
     first.update({cell.tunes: cell for cell in made.tuning if cell.tunes not in first and cell.runs})
@@ -157,7 +157,8 @@ def timed(made: Plan, executor: Executor) -> Known:
             unit = _unit_costs(folder, ended.run, ended.seconds)
             if unit is None:
                 why = ended.failed or "it left no result"
-                raise RunError(f"cell {ended.run.cell} cannot be timed", why, "mend the run's config first")
+                kind = ConfigError if ended.code == ConfigError.exit_code else RunError
+                raise kind(f"cell {ended.run.cell} cannot be timed", why, "mend the run's config first")
             if start is None:
                 start = max(0.0, time.perf_counter() - began - ended.seconds)
             found[ended.run.cell] = unit

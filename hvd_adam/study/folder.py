@@ -8,6 +8,7 @@ workers/         what workers said last
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -23,6 +24,11 @@ from hvd_adam.files import there, write_whole
 from hvd_adam.study.config import StudyConfig, from_plain
 from hvd_adam.study.plan import Run
 
+_FREE = {
+    errno.ENOSPC: "free the disk",
+    errno.EDQUOT: "free some of the quota",
+    errno.EACCES: "let this user write there",
+}
 LAST_WORKER = 30.0  # seconds that the workers of a killed study get to end
 
 
@@ -141,9 +147,10 @@ class Folder:
     def read(self, name: str) -> Any:
         """A JSON file of the folder; {} where there is none."""
         try:
-            return json.loads((self.path / name).read_text())
+            found = json.loads((self.path / name).read_text())
         except (OSError, ValueError):
             return {}
+        return found if isinstance(found, dict) else {}
 
     def write(self, name: str, content: Any) -> None:
         """Writes a JSON file of the folder, whole or not at all."""
@@ -217,7 +224,8 @@ class Folder:
             raise RunError(
                 f"study folder {self.path}",
                 f"it cannot be written: {error.strerror or error}",
-                "free the disk, or name another folder with --folder; the same command then goes on",
+                f"{_FREE.get(error.errno or 0, 'see what is there')}, or name another folder with --folder; the same "
+                "command then goes on",
             ) from error
 
 

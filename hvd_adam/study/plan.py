@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import difflib
 import hashlib
 import itertools
 import json
@@ -108,6 +109,7 @@ def plan(study: StudyConfig, picks: Mapping[str, float] | None = None) -> Plan:
             tuning += [draft.tuning_cell(study, k, factor) for factor in study.lr.tune]
         cells += draft.cells(study, k, picks.get(draft.name, 1.0), () if waits else study.seeds)
     _refuse_twins(cells)
+    _refuse_strangers(study, cells)
     return Plan(str(study.name), tuple(cells), tuple(tuning), tuple(warnings(study, cells, picks)))
 
 
@@ -187,7 +189,14 @@ def with_budget(study: StudyConfig, document: dict[str, Any], batch: int, horizo
     mode a run has its own length T and measures the gradient norm at `POINTS` places.
     """
     document = {key: value for key, value in document.items() if key not in ("steps", "epochs")}
-    chunk = {key: value for key, value in document.get("evaluate", {}).items() if key in ("chunk", "train", "test")}
+    evaluate = document.get("evaluate", {})
+    if not isinstance(evaluate, Mapping):
+        raise ConfigError(
+            f"evaluate: {evaluate}",
+            "it must be a mapping, `key: value`",
+            "take it out, since a study says when to evaluate, or write for instance evaluate: {test: 1000}",
+        )
+    chunk = {key: value for key, value in evaluate.items() if key in ("chunk", "train", "test")}
     if any(target.measure == "train_loss" for target in study.targets):
         chunk.setdefault("train", 1000)
     if document.get("workers", 2) > 1:
@@ -257,6 +266,14 @@ def _ranks(study: StudyConfig, setting: Mapping[str, Any], config: RunConfig, na
             "list ranks that divide the workers",
         )
     return ranks
+
+
+def _refuse_strangers(study: StudyConfig, cells: Iterable[Cell]) -> None:
+    names, ratio = [cell.name for cell in cells], study.expect.time_ratio
+    for name in (ratio.cell, ratio.base) if ratio is not None else ():
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1) or names[:1]
+            raise ConfigError(f"expect.time_ratio: {name}", "no cell of the study has this name", f"say {near[0]}")
 
 
 def _refuse_twins(cells: Iterable[Cell]) -> None:

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 from hvd_adam.config import RunConfig, from_plain
 from hvd_adam.errors import ConfigError
 from hvd_adam.study.config import StudyConfig
+from hvd_adam.tasks.registry import measures_of
 
 if TYPE_CHECKING:
     from hvd_adam.study.plan import Cell
 
 TRAIN_SIZES = {"digits": 1438, "mnist": 60_000, "fashion-mnist": 60_000, "cifar10": 50_000, "cifar100": 50_000}
-SYNTHETIC = ("toy", "pseudo-huber", "quadratic")
-CLASSIFIERS = (*TRAIN_SIZES, "folder")
 LARGEST_SHARE = 0.1  # of the training data in one batch, above which its samples are far from independent
 
 
@@ -81,14 +80,9 @@ def _first_config(cells: Sequence[Cell]) -> RunConfig | None:
 
 def _check_measures(study: StudyConfig, example: RunConfig) -> None:
     name = example.task.name
-    if name in SYNTHETIC:
-        known = ["loss", "objective", "gradient_norm", "mean_gradient_norm", "train_loss"]
-    elif name in CLASSIFIERS:
-        known = ["loss", "accuracy", "error", "train_loss"]
-    else:
-        return
+    known = measures_of(name)
     for target in study.targets:
-        if target.measure not in known:
+        if known and target.measure not in known:
             raise ConfigError(
                 f"target {target}", f"{name} has no such measure, so it would never be reached",
                 f"choose one of {', '.join(known)}",

@@ -36,7 +36,16 @@ OURS = {
     "reddi": "hvd_adam.tasks.counterexamples:Reddi",
     "reddi-cycle": "hvd_adam.tasks.counterexamples:ReddiCycle",
 }
+_CLASSIFIERS = ("digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "folder")
+_SMOOTH = ("quadratic", "toy", "pseudo-huber")
 MEMBERS = ("prepare", "model", "batch", "loss", "measures")
+
+
+def measures_of(name: str) -> tuple[str, ...]:
+    """What evaluations of one of our tasks measure; empty where only its first evaluation tells."""
+    if name in _CLASSIFIERS:
+        return "loss", "accuracy", "error", "train_loss"
+    return ("loss", "objective", "gradient_norm", "mean_gradient_norm", "train_loss") if name in _SMOOTH else ()
 
 
 class Task(Protocol):

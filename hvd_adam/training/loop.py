@@ -32,10 +32,11 @@ from hvd_adam.training.preparation import (
     optimizer_state,
     prepare,
     set_threads,
+    unknown_measure,
 )
 from hvd_adam.training.progress import Follow
 from hvd_adam.training.run_lock import held
-from hvd_adam.training.rundir import finished, open_run, save_weights, write_environment, write_json
+from hvd_adam.training.rundir import finished, keep_config, open_run, save_weights, write_environment, write_json
 from hvd_adam.training.trace import SCHEMA, Trace, cut_back
 
 PHASES = ("data", "forward", "backward", "wait", "step")
@@ -101,6 +102,7 @@ def train(
     agree_before_step_1(world, config, parts.steps)
     path = open_run(world, config, run, resume)
     with held(world, path):
+        keep_config(world, path, config)
         trainer = _Trainer(config, world, parts, path, stop, *((say, follow) if world.rank == 0 else (None, None)))
         result = finished(path, parts.steps, config.max_seconds, Result) or trainer.run()
     if mine:
@@ -286,11 +288,7 @@ class _Trainer:
 
     def _unknown_measure(self, measures: dict[str, float]) -> ConfigError:
         wrong = next(target for target in self.config.until if target.measure not in measures)
-        return ConfigError(
-            f"until: {wrong}",
-            f"there is no such measure of {self.config.task.name}, so it would never be reached",
-            f"choose one of {', '.join(measures)}",
-        )
+        return unknown_measure(wrong, self.config.task.name, measures)
 
     def _is_due(self, step: int) -> bool:
         every = self.config.checkpoint.every

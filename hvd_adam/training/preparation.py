@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,14 @@ import torch
 from hvd_adam import data
 from hvd_adam.comm import World
 from hvd_adam.comm.placement import CPU
-from hvd_adam.config import RunConfig, check_schedules
+from hvd_adam.config import RunConfig, Target, check_schedules
 from hvd_adam.errors import ConfigError
 from hvd_adam.optim.averaging import DistributedOptimizer
 from hvd_adam.optim.generic_adam import GenericAdam
 from hvd_adam.optim.options import check_options
 from hvd_adam.randomness import seed_for
 from hvd_adam.tasks import Sampler, Task, get
+from hvd_adam.tasks.registry import measures_of
 from hvd_adam.training.condition import require_condition
 
 
@@ -34,8 +36,26 @@ class Parts:
 
 
 def check_task(config: RunConfig) -> Task:
-    """The task, its name and options checked; no data is read yet."""
-    return get(config.task.name, **config.task.options)
+    """The task, its name, options and targets checked; no data is read yet.
+
+    Raises:
+        ConfigError: one of them cannot be. What a task of one's own measures its first evaluation tells.
+    """
+    name, known = config.task.name, measures_of(config.task.name)
+    task = get(name, **config.task.options)
+    for target in config.until:
+        if known and target.measure not in known:
+            raise unknown_measure(target, name, known)
+    return task
+
+
+def unknown_measure(target: Target, task: str, known: Iterable[str]) -> ConfigError:
+    """Why a run cannot end at this target."""
+    return ConfigError(
+        f"until: {target}",
+        f"there is no such measure of {task}, so it would never be reached",
+        f"choose one of {', '.join(known)}",
+    )
 
 
 def check_ranks(config: RunConfig, world: World) -> None:

@@ -40,16 +40,37 @@ def open_run(world: World, config: RunConfig, asked: str | None, resume: bool) -
 
 
 def _find(config: RunConfig, asked: str | None, resume: bool) -> Path:
-    try:
+    with _writing(asked or f"runs/{config.name}"):
         path = Path(asked) if asked is not None else _own(config, resume)
         path.mkdir(parents=True, exist_ok=True)
-        if not all(_is_cut_short(one) for one in path.iterdir()):
+        if all(_is_cut_short(one) for one in path.iterdir()):
+            write_whole(path / "config.yaml", config.to_yaml())
+        else:
             _check_can_go_on(path, config, resume)
-        write_whole(path / "config.yaml", config.to_yaml())
         return path
+
+
+def keep_config(world: World, path: Path, config: RunConfig) -> None:
+    """Writes down what a run goes on with, such as a longer budget: only once it is held, or it may be another job's.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+
+    def write() -> None:
+        with _writing(path):
+            write_whole(path / "config.yaml", config.to_yaml())
+
+    from_root(world, write)
+
+
+@contextmanager
+def _writing(place: str | Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise RunError(
-            f"run directory {asked or 'runs/' + str(config.name)}",
+            f"run directory {place}",
             f"it cannot be written: {error.strerror or error}",
             "name a folder that you may write with --run",
         ) from error

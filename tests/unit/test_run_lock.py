@@ -16,8 +16,11 @@ from pathlib import Path
 import pytest
 
 from hvd_adam.comm.solo import SoloWorld
+from hvd_adam.config import from_plain
 from hvd_adam.training import run_lock
+from hvd_adam.training.loop import train
 from hvd_adam.training.run_lock import InUse, held
+from hvd_adam.training.rundir import open_run
 
 HOLD = """
 import sys, time
@@ -149,3 +152,16 @@ def test_without_slurm_a_heartbeat_tells(tmp_path: Path, beats: bool) -> None:
     assert is_free(tmp_path) is not beats
     assert beats or time.monotonic() - started > 0.9  # it was given its time
     beat.join()
+
+
+def test_a_start_that_is_refused_leaves_the_config_of_the_run_that_goes_on(tmp_path: Path) -> None:
+    """Its longer budget and other facts of the launch are written down only once it holds the run."""
+    config = from_plain({"task": "digits", "steps": 10, "evaluate": {}})
+    longer = from_plain({"task": "digits", "steps": 20, "evaluate": {}})
+    world, run = SoloWorld(), tmp_path / "run"
+    path = open_run(world, config, str(run), resume=False)
+    with held(world, path), pytest.raises(InUse):
+        train(longer, str(run), resume=True, world=SoloWorld())
+    assert (run / "config.yaml").read_text() == config.to_yaml()
+    train(longer, str(run), resume=True, world=SoloWorld())
+    assert (run / "config.yaml").read_text() == longer.to_yaml()

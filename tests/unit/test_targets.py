@@ -11,6 +11,7 @@ import pytest
 
 from hvd_adam.config import Target, from_plain
 from hvd_adam.errors import ConfigError
+from hvd_adam.tasks.registry import measures_of
 from hvd_adam.training.evaluation import running_mean
 from hvd_adam.training.loop import train
 
@@ -96,8 +97,21 @@ def test_a_measure_that_the_task_has_not_is_refused(tmp_path: Path) -> None:
     plain = {**BASE, "until": [{"measure": "acuracy", "at_least": 1.0}]}
     with pytest.raises(ConfigError, match="no such measure of digits"):
         train(from_plain(plain), str(tmp_path / "r"), resume=False)
+    assert not (tmp_path / "r").exists()  # before the first step
 
 
 def test_train_loss_is_asked_for_where_it_is_measured() -> None:
     with pytest.raises(ConfigError, match=r"evaluate\.train"):
         from_plain({"until": [{"measure": "train_loss", "at_most": 1.0}]})
+
+
+@pytest.mark.parametrize("name", ["digits", "toy", "pseudo-huber", "quadratic", "counterexample"])
+def test_the_measures_that_are_known_beforehand_are_those_of_an_evaluation(name: str, tmp_path: Path) -> None:
+    plain = {"task": name, "steps": 2, "evaluate": {"train": 10}, "sampling": "replacement"}
+    if name == "counterexample":
+        plain["evaluate"] = {}
+    result = train(from_plain(plain), str(tmp_path / "r"), resume=False)
+    assert result is not None
+    known = measures_of(name)
+    assert not known or set(known) == set(result.evaluations[-1][1])
+    assert bool(known) == (name != "counterexample")
