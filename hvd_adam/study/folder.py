@@ -147,10 +147,9 @@ class Folder:
     def read(self, name: str) -> Any:
         """A JSON file of the folder; {} where there is none."""
         try:
-            found = json.loads((self.path / name).read_text())
+            return json.loads((self.path / name).read_text())
         except (OSError, ValueError):
             return {}
-        return found if isinstance(found, dict) else {}
 
     def write(self, name: str, content: Any) -> None:
         """Writes a JSON file of the folder, whole or not at all."""

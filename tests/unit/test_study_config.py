@@ -96,8 +96,3 @@ def test_a_folder_that_is_a_file_is_no_full_disk(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="File exists") as refused:
         Folder(tmp_path / "taken").make()
     assert "disk" not in str(refused.value)
-
-
-def test_picks_that_are_no_mapping_are_none(tmp_path: Path) -> None:
-    (tmp_path / "picks.json").write_text("[1, 2]")
-    assert Folder(tmp_path).read("picks.json") == {}

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from hvd_adam.config import Target
+from hvd_adam.errors import ConfigError
+from hvd_adam.schedules.expressions import parse
+from hvd_adam.study.collect import CENSORED, collect, pick_rates
+from hvd_adam.study.costs import timed
 from hvd_adam.study.estimate import Estimate
+from hvd_adam.study.execute import Ended
 from hvd_adam.study.expectation import Expectation, judge, within
+from hvd_adam.study.folder import Folder
 from hvd_adam.study.linearity import linear_up_to
 from hvd_adam.study.passage import Passage
+from hvd_adam.study.plan import plan
 from hvd_adam.study.seconds import Timing
 from hvd_adam.study.step_time import StepTime
 from hvd_adam.study.tuning import carried
+from hvd_adam.theory.subject import Subject
 from tests.made_study import hyperbola, make, study_of
 
 
@@ -132,31 +141,61 @@ def test_cells_too_far_from_what_was_timed_are_named(tmp_path: Path, call) -> No
     assert "In seconds it pays up to 8 nodes, as far as" not in said
 
 
-def test_where_noise_hides_the_range_the_first_sentence_says_so(tmp_path: Path, call) -> None:
+@pytest.mark.parametrize(
+    ("spread", "later", "words"),  # `later`: steps beyond batch 8, as a share of those on the line
+    [
+        (0.15, 0.9, "as far as the study goes; for sure up to batch 16: slope -"),
+        (0.02, 0.9, "as far as the study goes: slope -"),
+        (0.3, 1.6, "Not shown to be linear beyond 1 worker (batch 8), where the study begins; 95 % interval 8 to 16"),
+        (0.02, 3.0, "Not linear beyond 1 worker (batch 8), where the study begins; 95 % interval 8 to 8"),
+        (0.5, 0.4, "The critical batch has no upper bound: above 13.4 (n = 9)"),
+        (0.15, 0.7, "The critical batch lies beyond this study: above 81.8 (n = 9)"),
+    ],
+)
+def test_what_noise_hides_is_not_stated(spread: float, later: float, words: str, tmp_path: Path, call) -> None:
+    def steps(cell, seed):
+        return line(cell, seed, spread) * (later if cell.batch > 8 else 1)
+
     study = study_of(grid={"workers": [1, 2, 4]}, seeds=3)
-    wild = make(tmp_path / "wild", study, lambda cell, seed: line(cell, seed, spread=0.7))
-    said = told(call, wild)
-    assert (
-        "for sure up to batch 8" in said or "Not shown to be linear beyond" in said or "95 % interval above 8" in said
-    )
-    calm = make(tmp_path / "calm", study, lambda cell, seed: 5000 * math.exp(0.01 * (seed - 1)))
-    assert "Not linear beyond 1 worker (batch 8), where the study begins; 95 % interval 8 to 8" in told(call, calm)
+    assert words in told(call, make(tmp_path / "s", study, steps))
 
 
 def test_a_run_that_diverged_is_no_lower_bound(tmp_path: Path, call) -> None:
     folder = make(tmp_path / "s", study_of(), lambda cell, seed: math.inf)
     for path in folder.glob("workers-1/seed-*/result.json"):
-        path.write_text(path.read_text().replace('"done"', '"diverged"'))
+        path.write_text(path.read_text().replace('"ended_by": "steps"', '"ended_by": "diverged"'))
     said = told(call, folder)
     assert "1 worker (batch 8), more than" not in said and "2 workers (batch 16), more than" in said
 
 
 def test_of_factors_that_never_reached_the_base_rate_is_kept(tmp_path: Path, call) -> None:
-    from hvd_adam.study.collect import pick_rates
-    from hvd_adam.study.folder import Folder
-    from hvd_adam.study.plan import plan
-
     study = study_of(lr={"tune": [0.1, 1, 10], "tuning_seeds": 2})
     folder = make(tmp_path / "s", study, lambda cell, seed: math.inf if cell.batch == 8 else hyperbola(cell, seed))
     found = pick_rates(study, plan(study), Folder(folder))
     assert next(factor for group, factor in found.items() if group == "workers-1") == 1
+
+
+def test_a_run_that_ends_within_a_streak_is_censored_at_its_last_look_before(tmp_path: Path) -> None:
+    study, target = study_of(), Target(measure="train_loss", at_most=0.3, in_a_row=3)
+    folder = make(tmp_path / "s", study)
+    record = next(one for one in collect(study, plan(study), Folder(folder)) if one.evaluations)
+    seen = tuple((step, {"train_loss": loss}) for step, loss in ((100, 1.0), (110, 0.2), (120, 0.2)))
+    found = replace(record, evaluations=seen, outcome=CENSORED).passage(target)
+    assert found is not None and (found.low, found.high) == (100, math.inf)
+
+
+def test_a_config_that_cannot_be_run_is_a_mistake_of_use_when_it_is_timed() -> None:
+    class Refusing:
+        def carry(self, runs, folder):
+            yield Ended(runs[0], "no such model", ConfigError.exit_code)
+
+    with pytest.raises(ConfigError, match="cannot be timed"):
+        timed(plan(study_of()), Refusing())
+
+
+def test_what_rises_from_a_value_that_it_has_reaches_it() -> None:
+    """1 - sqrt(t)/t is 0 at t = 1, though algebra alone bounds it by less than that, and openly."""
+    subject = Subject(parse("1 - sqrt(t)/t"), parse("0.9"), parse("1 - 1/t"), 100)
+    shape = subject.shape(subject.alpha_tree)
+    assert shape is not None and shape.rising
+    assert (shape.range.low, shape.range.low_open) == (0, False)
