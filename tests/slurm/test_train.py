@@ -135,7 +135,9 @@ def test_sums_between_nodes_are_made_as_suits_where_the_ranks_are(
 
 
 def test_the_other_ranks_end_when_one_fails_under_srun(cluster: Cluster, tmp_path: Path) -> None:
-    script = 'test "$SLURM_PROCID" = 1 && exit 3; sleep 100'
+    there = tmp_path / "there"  # a rank that is still starting would not end of the signal, but be killed: 137
+    fails = f"until test -e {there}; do sleep 0.1; done; exit 3"
+    script = f'if test "$SLURM_PROCID" = 1; then {fails}; fi; touch {there}; sleep 100'
     done = cluster.run(
         "salloc", "-N2", "--ntasks-per-node=1", TREE / "launchers/srun", "-n", "2", "--", "sh", "-c", script
     )
