@@ -37,12 +37,6 @@ for _command in (train, check, data, doctor, diagnose, study, predict, probe, re
     cli.add_command(_command)
 
 
-_GO_ON = {
-    "train": ", and --resume goes on from the newest checkpoint, or from step 0 where there is none",
-    "study": ", and the same command goes on from it",
-}
-
-
 def main() -> None:
     """Runs a command; a user's mistake ends with one message and its exit code, said once for all ranks."""
     try:
@@ -55,7 +49,15 @@ def main() -> None:
         refused = RunError(f"{error.filename}: {error.strerror}", "it is read or written here", "open it for this user")
         _leave(f"hvd-adam: {refused}", refused.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        _leave(f"hvd-adam: interrupted; what was written is whole{_GO_ON.get(''.join(sys.argv[1:2]), '')}.", 130)
+        _leave(f"hvd-adam: interrupted; what was written is whole{_onward()}.", 130)
+
+
+def _onward() -> str:
+    """How what was interrupted goes on."""
+    words = sys.argv[1:3]
+    if words[:1] == ["train"]:
+        return ", and --resume goes on from the newest checkpoint, or from step 0 where there is none"
+    return ", and the same command goes on from it" if words == ["study", "run"] else ""
 
 
 def _leave(message: str, code: int) -> NoReturn:

@@ -1,4 +1,4 @@
-"""What a person reads at a terminal: how wide it is, and a rich console that prints data as they are."""
+"""What a person reads: a number with its noun, how wide text is, and a rich console that prints data as they are."""
 
 from __future__ import annotations
 
@@ -8,6 +8,15 @@ from typing import Any
 
 TEXT = 100  # columns of text at most, and where there is no terminal
 _TABLE = 160  # columns of a table where there is no terminal
+
+
+def plural(number: int, noun: str) -> str:
+    """The number and its noun.
+
+    >>> plural(1, "run"), plural(3, "run")
+    ('1 run', '3 runs')
+    """
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def columns() -> int:

@@ -13,6 +13,7 @@ from hvd_adam.bench.crews import Crews, Job
 from hvd_adam.bench.ratios import Ratio, median
 from hvd_adam.bench.surroundings import IMPORTS, free_memory, lacking
 from hvd_adam.bench.workloads import WORKLOADS, numbers, workload
+from hvd_adam.terminal import plural
 
 TURN = 0.3  # seconds of a turn, about
 LEAST = 10**6  # parameters from which on the exponent against them is taken: below, latency rules
@@ -66,13 +67,13 @@ class Growth:
         found = []
         for ranks in sorted({p.ranks for p in sized}):
             line = [p for p in sized if (p.ranks, p.workers) == (ranks, 1)]
-            found += _exponent("parameters", f"synthetic, {counted(ranks, 'rank')}", line, lambda p: p.parameters)
+            found += _exponent("parameters", f"synthetic, {plural(ranks, 'rank')}", line, lambda p: p.parameters)
         for model, ranks in dict.fromkeys((p.model, p.ranks) for p in named):
             line = [p for p in named if (p.model, p.ranks) == (model, ranks)]
-            found += _exponent("workers a rank", f"{model}, {counted(ranks, 'rank')}", line, lambda p: p.workers)
+            found += _exponent("workers a rank", f"{model}, {plural(ranks, 'rank')}", line, lambda p: p.workers)
         for model, workers in dict.fromkeys((p.model, p.workers) for p in named):
             line = [p for p in named if (p.model, p.workers) == (model, workers)]
-            found += _exponent("ranks", f"{model}, {counted(workers, 'worker')} a rank", line, lambda p: p.ranks)
+            found += _exponent("ranks", f"{model}, {plural(workers, 'worker')} a rank", line, lambda p: p.ranks)
         return found
 
     def to_plain(self) -> dict[str, Any]:
@@ -100,11 +101,6 @@ def slope(x: Sequence[float], seconds: Sequence[Sequence[float]]) -> Ratio:
     """
     slopes = np.polyfit(np.log(x), np.log(np.asarray(seconds, dtype=float)), 1)[0]
     return median(np.atleast_1d(slopes).tolist())
-
-
-def counted(number: int, what: str) -> str:
-    """ "1 rank", "2 ranks"."""
-    return f"{number} {what}{'s' if number != 1 else ''}"
 
 
 def _exponent(against: str, of: str, line: list[Point], x: Callable[[Point], float]) -> list[Exponent]:

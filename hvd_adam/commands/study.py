@@ -31,12 +31,11 @@ def study_plan(config: str, overrides: tuple[str, ...], folder: str | None, timi
     from hvd_adam.study import costs
     from hvd_adam.study.config import load
     from hvd_adam.study.continuing import refuse_other
-    from hvd_adam.study.figures import plural
     from hvd_adam.study.local import LocalExecutor
     from hvd_adam.study.plan import plan
     from hvd_adam.study.precision import precision
     from hvd_adam.study.tables import plan_table
-    from hvd_adam.terminal import console
+    from hvd_adam.terminal import console, plural
 
     made_of = load(config, overrides)
     place = _place(made_of.name, folder)

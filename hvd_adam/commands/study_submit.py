@@ -53,10 +53,10 @@ def _submit(made_of: Any, place: Any, slurm: Any, wish: Any, resubmit: Any, timi
     from hvd_adam.study.condition import before_running
     from hvd_adam.study.continuing import refuse_other
     from hvd_adam.study.costs import refuse_over_cap
-    from hvd_adam.study.figures import plural
     from hvd_adam.study.plan import plan
     from hvd_adam.study.slurm import script
     from hvd_adam.study.submission import line, refuse_over_nodes
+    from hvd_adam.terminal import plural
 
     made = plan(made_of, place.read("picks.json"))
     refuse_other(made_of, made, place)
@@ -108,7 +108,7 @@ def _seconds(made_of: Any, made: Any, place: Any, timing: bool) -> tuple[dict[st
 
 
 def _tell_of_standing(found: Any, runs: Any, resubmit: Any) -> None:
-    from hvd_adam.study.figures import plural
+    from hvd_adam.terminal import plural
 
     told = [f"{plural(len(runs), 'run')} to submit"]
     for name, say in (("done", "done"), ("live", "queued or running"), ("failed", "failed"), ("missing", "missing")):

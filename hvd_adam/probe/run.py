@@ -18,7 +18,7 @@ from hvd_adam.probe.grid import study_yaml
 from hvd_adam.training.batches import autocast, batches
 from hvd_adam.training.launch_facts import agree_before_step_1
 from hvd_adam.training.preparation import Parts, average, check_task, prepare, set_threads
-from hvd_adam.training.rundir import open_run, write_json
+from hvd_adam.training.rundir import keep_config, open_run, write_json
 from hvd_adam.training.trace import Trace
 
 MARKS = (0.5, 0.9)  # shares of the seconds at which the run stops to measure curvature; it ends at the last
@@ -56,6 +56,7 @@ def probe(
     parts = prepare(config, task, world.device)
     agree_before_step_1(world, config, parts.steps)
     path = _folder(world, config, run)
+    keep_config(world, path, config)
     measured = _Run(config, world, parts, path, seconds, say if world.rank == 0 else None).go()
     findings = None
     if world.rank == 0:

@@ -115,15 +115,6 @@ def through(found: Estimate, function: Callable[[float], float]) -> Estimate:
     return replace(found, estimate=function(found.estimate), low=low, high=high)
 
 
-def plural(number: int, noun: str) -> str:
-    """The number and its noun.
-
-    >>> plural(1, "run"), plural(3, "run")
-    ('1 run', '3 runs')
-    """
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
 def listed(names: list[str], most: int = 5) -> str:
     """Names in a row, cut where there are many.
 

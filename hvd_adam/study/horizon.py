@@ -54,23 +54,6 @@ class Crossing:
     lack_of_fit: float
     ends: Mapping[int, Sequence[float]]
 
-    def bounds(self, miss: float) -> tuple[float, float]:
-        """Return between which horizons T lies, each end wrong with a chance of `miss` at most.
-
-        A horizon bounds T from below where its mean lies above the target for sure (Student's t over its seeds), and
-        so do those of all shorter ones; alike from above.
-        """
-        low, high = -inf, inf
-        for horizon in sorted(self.ends):
-            if not _surely(np.asarray(self.ends[horizon]), miss):
-                break
-            low = float(horizon)
-        for horizon in sorted(self.ends, reverse=True):
-            if not _surely(-np.asarray(self.ends[horizon]), miss):
-                break
-            high = float(horizon)
-        return low, high
-
 
 def crossing(runs: Sequence[Endpoint], target: float, level: float = 0.95) -> Crossing:
     """Return T at which the criterion comes down to the target.
@@ -92,8 +75,10 @@ def crossing(runs: Sequence[Endpoint], target: float, level: float = 0.95) -> Cr
     if any(not run.value > 0 for run in runs):
         worst = min(run.value for run in runs)
         raise ConfigError(f"criteria: {worst}", "the fit takes logarithms", "leave diverged runs out")
-    ends = {t: [log(run.value / target) for run in by_horizon[t]] for t in horizons} if target > 0 else {}
-    met = [bool(np.mean(ends[t]) <= 0) for t in horizons] if ends else [False, True]  # which fit_horizon refuses
+    if not target > 0:
+        raise ConfigError(f"target: {target}", "the fit takes logarithms", "name a target above 0")
+    ends = {t: [log(run.value / target) for run in by_horizon[t]] for t in horizons}
+    met = [bool(np.mean(ends[t]) <= 0) for t in horizons]
     if not any(met) or all(met):
         return _outside(ends, all(met), level, len(runs))
     first = max(met.index(True), 1)
@@ -158,7 +143,7 @@ def horizon_linear_up_to(cells: Mapping[int, Crossing], level: float = 0.95) -> 
             told.append((over <= 0, sure, not over - _reach(error, df, one_side) > 0))
         else:  # of the chance to be wrong each of the two bounds takes half
             error, df = _spread(_added(of_middle))
-            high, low = cells[s].bounds(all_together / 2)[1], cells[s].bounds(one_side / 2)[0]
+            high, low = _bounds(cells[s].ends, all_together / 2)[1], _bounds(cells[s].ends, one_side / 2)[0]
             before = s * high <= exp(middle - _reach(error, df, all_together / 2)) * EXCESS
             told.append((before, before, not s * low > exp(middle + _reach(error, df, one_side / 2)) * EXCESS))
     ends = [float(judged[max(np.flatnonzero(held), default=0)]) for held in np.array(told).T]
@@ -173,11 +158,28 @@ def horizon_linear_up_to(cells: Mapping[int, Crossing], level: float = 0.95) -> 
 
 def _outside(ends: Mapping[int, Sequence[float]], before: bool, level: float, n: int) -> Crossing:
     text = f"the target lies {'before the shortest' if before else 'beyond the longest'} horizon"
-    empty = Crossing(Estimate(nan, -inf, inf, level, n, text), {}, nan, ends)
-    low, high = empty.bounds((1 - level) / 2)
+    low, high = _bounds(ends, (1 - level) / 2)
     if low == -inf and high == inf:
         text += ", but not for sure; no bound without more seeds"
     return Crossing(Estimate(nan, low, high, level, n, text), {}, nan, ends)
+
+
+def _bounds(ends: Mapping[int, Sequence[float]], miss: float) -> tuple[float, float]:
+    """Return between which horizons T lies, each end wrong with a chance of `miss` at most.
+
+    A horizon bounds T from below where its mean lies above the target for sure (Student's t over its seeds), and so do
+    those of all shorter ones; alike from above.
+    """
+    low, high = -inf, inf
+    for horizon in sorted(ends):
+        if not _surely(np.asarray(ends[horizon]), miss):
+            break
+        low = float(horizon)
+    for horizon in sorted(ends, reverse=True):
+        if not _surely(-np.asarray(ends[horizon]), miss):
+            break
+        high = float(horizon)
+    return low, high
 
 
 def _surely(values: np.ndarray, miss: float) -> bool:

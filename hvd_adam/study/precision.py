@@ -11,11 +11,12 @@ from hvd_adam.study.analysis import labels, on_axis
 from hvd_adam.study.collect import collect
 from hvd_adam.study.config import StudyConfig
 from hvd_adam.study.estimate import Estimate
-from hvd_adam.study.figures import figure, percent, plural
+from hvd_adam.study.figures import figure, percent
 from hvd_adam.study.folder import Folder
 from hvd_adam.study.passage import Passage
 from hvd_adam.study.plan import Cell, Plan
 from hvd_adam.study.power import USUAL_SPREAD, seeds_needed, slope_width, spread
+from hvd_adam.terminal import plural
 
 WANTED = 0.2  # width of the slope's interval, unless asked for another
 

@@ -8,11 +8,10 @@ from types import TracebackType
 from typing import Any
 
 from hvd_adam.study.execute import Ended, in_one_line
-from hvd_adam.study.figures import plural
 from hvd_adam.study.folder import Folder
 from hvd_adam.study.plan import Plan
 from hvd_adam.study.tables import Standing, live_table, status_table
-from hvd_adam.terminal import console
+from hvd_adam.terminal import console, plural
 
 
 class Progress:

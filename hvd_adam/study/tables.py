@@ -7,9 +7,10 @@ from typing import Any
 
 from hvd_adam.study.costs import Cost
 from hvd_adam.study.execute import in_one_line
-from hvd_adam.study.figures import count, plural
+from hvd_adam.study.figures import count
 from hvd_adam.study.folder import Folder
 from hvd_adam.study.plan import ENDLESS, Cell, Plan, Run
+from hvd_adam.terminal import plural
 
 
 def plan_table(found: Sequence[Cost]) -> Any:

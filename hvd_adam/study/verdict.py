@@ -16,7 +16,6 @@ from hvd_adam.study.figures import (
     listed,
     node_time,
     percent,
-    plural,
     ratio,
     seconds,
     through,
@@ -25,6 +24,7 @@ from hvd_adam.study.figures import (
 from hvd_adam.study.horizons import HorizonSeries
 from hvd_adam.study.linearity import EXCESS, percent_fewer
 from hvd_adam.study.tuning import is_conditional
+from hvd_adam.terminal import plural
 
 LEAD, PLAIN, WARNING = "lead", "plain", "warning"
 _TOLD = {
@@ -108,14 +108,9 @@ def _of_series(series: Series, target: str) -> Iterator[Sentence]:
         yield Sentence(
             f"{name}No run reached {target} within its budget, so neither slope nor critical batch is known.", LEAD
         )
-        yield Sentence(
-            "Lower bounds: "
-            + (
-                "; ".join(_bound(cell, series) for cell in series.cells if cell.lower_bound)
-                or "none, no run got so far"
-            )
-            + "."
-        )
+        bounds = "; ".join(_bound(cell, series) for cell in series.cells if cell.lower_bound)
+        if bounds:
+            yield Sentence(f"Lower bounds: {bounds}.")
         return
     yield Sentence(name + (_control(series) if series.axis == "workers" else _linear(series)), LEAD)
     yield from _shape(series)

@@ -20,7 +20,7 @@ TRIES, PAUSE = 3, 2.0  # of the last one of a run that stops: how often, and sec
 class CheckpointWriter:
     """Takes copies, and writes one at a time; for rank 0.
 
-    A full disk does not end the training: it is said, the last good checkpoint stays, and the next that is due is
+    A full disk does not end the training: it is said, older checkpoints stay, and the next that is due is
     tried as if nothing had been.
 
     Args:
@@ -62,7 +62,7 @@ class CheckpointWriter:
             self.before()
             checkpoint.save(self.folder, step, self.config, content)
         except RunError as error:
-            sys.stderr.write(f"hvd-adam: {error}\n  Training goes on; the last good checkpoint stays.\n")
+            sys.stderr.write(f"hvd-adam: {error}\n  Training goes on; older checkpoints stay.\n")
             sys.stderr.flush()
             return False
         return True

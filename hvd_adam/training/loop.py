@@ -313,7 +313,7 @@ class _Trainer:
         if not last:
             self.stall = self.writer.save(step, content)
         elif not self.writer.save_now(step, content) and self.say:
-            self.say(f"step {step} could not be saved: the next start goes on from the last good checkpoint")
+            self.say(f"step {step} could not be saved: the next start goes on from an older one, or anew")
 
     def _restore(self, saved: dict[str, Any]) -> None:
         load_weights(self.model, saved["model"])

@@ -24,6 +24,7 @@ from hvd_adam.config import RunConfig, from_plain, identity
 from hvd_adam.errors import ConfigError, RunError
 from hvd_adam.files import write_whole
 from hvd_adam.optim.agreement import from_root
+from hvd_adam.training.run_lock import LOCK
 
 FINISHED = "result.json"
 Made = TypeVar("Made")
@@ -43,15 +44,13 @@ def _find(config: RunConfig, asked: str | None, resume: bool) -> Path:
     with _writing(asked or f"runs/{config.name}"):
         path = Path(asked) if asked is not None else _own(config, resume)
         path.mkdir(parents=True, exist_ok=True)
-        if all(_is_cut_short(one) for one in path.iterdir()):
-            write_whole(path / "config.yaml", config.to_yaml())
-        else:
+        if not all(_is_of_a_start(one) for one in path.iterdir()):
             _check_can_go_on(path, config, resume)
         return path
 
 
 def keep_config(world: World, path: Path, config: RunConfig) -> None:
-    """Writes down what a run goes on with, such as a longer budget: only once it is held, or it may be another job's.
+    """Writes down what a run begins or goes on with: only once it is held, or the folder may be another job's.
 
     Raises:
         RunError: it cannot be written.
@@ -76,9 +75,9 @@ def _writing(place: str | Path) -> Iterator[None]:
         ) from error
 
 
-def _is_cut_short(file: Path) -> bool:
-    """A config that was being written when a start was killed: nothing has come of that run."""
-    return file.match(".config.yaml.*.new")
+def _is_of_a_start(file: Path) -> bool:
+    """What a start leaves that was killed before its config was whole: nothing has come of that run."""
+    return file.name == LOCK or file.match(".config.yaml.*.new")
 
 
 def _own(config: RunConfig, resume: bool) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hvd_adam.terminal import plural
 from hvd_adam.training.loop import Result
 
 _NAMES = {
@@ -22,14 +23,14 @@ def summarise(result: Result, test: int | None = None) -> str:
     total = sum(result.seconds.values())
     lines = [_outcome(result, test)]
     rate = f", {result.samples / total:,.0f} samples a second" if total > 0 else ""
-    carried = f"{_plural(result.workers, 'worker')} on {_plural(result.ranks, 'rank')}"
-    lines.append(f"{carried}, {_plural(result.samples, 'sample')}{rate} (single run)")
+    carried = f"{plural(result.workers, 'worker')} on {plural(result.ranks, 'rank')}"
+    lines.append(f"{carried}, {plural(result.samples, 'sample')}{rate} (single run)")
     if total > 0:
         shares = ", ".join(f"{name} {100 * seconds / total:.0f} %" for name, seconds in result.seconds.items())
         largest = max(result.seconds, key=lambda name: result.seconds[name])
         lines.append(f"time: {total:.1f} s; {shares}; the largest part is {_NAMES[largest]}")
     if result.skipped:
-        skipped = _plural(result.skipped, "step")
+        skipped = plural(result.skipped, "step")
         lines.append(f"{skipped} skipped: the gradients were not finite, or too large for the wire")
     lines.append(f"everything is in {result.path}")
     if result.stopped:
@@ -41,13 +42,9 @@ def _outcome(result: Result, test: int | None) -> str:
     if result.stopped:
         return f"stopped at step {result.step}, saved"
     value = result.measures.get(result.target)
-    on = "the test data" if test is None else f"the first {_plural(test, 'test sample')}"
+    on = "the test data" if test is None else f"the first {plural(test, 'test sample')}"
     shown = "no evaluation" if value is None else f"{result.target} {value:.4g} on {on}"
     if result.target == "accuracy" and value is not None:
         shown = f"accuracy {100 * value:.2f} % on {on}"
     before = "finished before: " if result.status == "done before" else ""
-    return f"{before}{shown} after {_plural(result.step, 'step')}"
-
-
-def _plural(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+    return f"{before}{shown} after {plural(result.step, 'step')}"

@@ -20,7 +20,7 @@ from hvd_adam.config import from_plain
 from hvd_adam.training import run_lock
 from hvd_adam.training.loop import train
 from hvd_adam.training.run_lock import InUse, held
-from hvd_adam.training.rundir import open_run
+from hvd_adam.training.rundir import keep_config, open_run
 
 HOLD = """
 import sys, time
@@ -154,14 +154,24 @@ def test_without_slurm_a_heartbeat_tells(tmp_path: Path, beats: bool) -> None:
     beat.join()
 
 
-def test_a_start_that_is_refused_leaves_the_config_of_the_run_that_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("begun", [True, False], ids=["a run", "a folder that is new to both"])
+def test_a_start_that_is_refused_leaves_the_config_of_the_run_that_goes_on(begun: bool, tmp_path: Path) -> None:
     """Its longer budget and other facts of the launch are written down only once it holds the run."""
     config = from_plain({"task": "digits", "steps": 10, "evaluate": {}})
     longer = from_plain({"task": "digits", "steps": 20, "evaluate": {}})
     world, run = SoloWorld(), tmp_path / "run"
     path = open_run(world, config, str(run), resume=False)
-    with held(world, path), pytest.raises(InUse):
-        train(longer, str(run), resume=True, world=SoloWorld())
-    assert (run / "config.yaml").read_text() == config.to_yaml()
+    with held(world, path):
+        if begun:
+            keep_config(world, path, config)
+        with pytest.raises(InUse):
+            train(longer, str(run), resume=True, world=SoloWorld())
+        assert [one.read_text() for one in run.glob("config.yaml")] == [config.to_yaml()] * begun
     train(longer, str(run), resume=True, world=SoloWorld())
     assert (run / "config.yaml").read_text() == longer.to_yaml()
+
+
+def test_a_folder_whose_start_was_killed_with_the_lock_alone_is_a_new_one(tmp_path: Path) -> None:
+    (tmp_path / "lock").write_text("")
+    result = train(from_plain({"task": "digits", "steps": 2, "evaluate": {}}), str(tmp_path), resume=False)
+    assert result is not None and result.step == 2

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from hvd_adam.study.analysis import PHASES, CellResult, Series
-from hvd_adam.study.figures import plural, seconds
+from hvd_adam.study.figures import seconds
 from hvd_adam.study.pictures.canvas import Canvas
 from hvd_adam.study.pictures.picture import Picture, said
+from hvd_adam.terminal import plural
 
 _NAMES = {"wait": "waiting for the average", "step": "optimizer's step"}
 

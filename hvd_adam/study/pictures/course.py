@@ -10,10 +10,11 @@ import statistics
 from hvd_adam.config import Target
 from hvd_adam.study.analysis import CellResult, Series
 from hvd_adam.study.collect import Record
-from hvd_adam.study.figures import count, percent, plural, whole
+from hvd_adam.study.figures import count, percent, whole
 from hvd_adam.study.pictures.canvas import LINE, Canvas, Scale, around, width_of
 from hvd_adam.study.pictures.picture import Picture, briefly, said, shades
 from hvd_adam.study.survival import Curve
+from hvd_adam.terminal import plural
 
 RUNS_A_CELL, CELLS_SHOWN = 8, 12
 MARGIN = 120  # pixels for names too long to stand beside a line

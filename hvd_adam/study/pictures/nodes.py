@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from hvd_adam.study.analysis import CellResult, Series
 from hvd_adam.study.cost import Option
 from hvd_adam.study.estimate import Estimate
-from hvd_adam.study.figures import Writer, count, figure, percent, plural, seconds, through, whole
+from hvd_adam.study.figures import Writer, count, figure, percent, seconds, through, whole
 from hvd_adam.study.pace import Pace
 from hvd_adam.study.pictures.canvas import Canvas, Scale, around
 from hvd_adam.study.pictures.picture import Picture, said, ticks
+from hvd_adam.terminal import plural
 
 Shares = Mapping[str, int]  # local batch by cell
 

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from hvd_adam.study.analysis import CellResult, Series
-from hvd_adam.study.figures import plural, whole
+from hvd_adam.study.figures import whole
 from hvd_adam.study.pictures.canvas import Canvas
 from hvd_adam.study.verdict import one_local_batch
+from hvd_adam.terminal import plural
 
 WIDE, NARROW = (560, 350), (340, 310)
 

@@ -12,7 +12,7 @@ from math import isnan
 from hvd_adam.study.analysis import REACHED, Analysis, CellResult, Series
 from hvd_adam.study.collect import AT_START, CENSORED, FAILED, MISSING, UNREADABLE
 from hvd_adam.study.estimate import Estimate
-from hvd_adam.study.figures import count, interval, percent, plural, ratio, whole
+from hvd_adam.study.figures import count, interval, percent, ratio, whole
 from hvd_adam.study.horizons import HorizonCell, HorizonSeries
 from hvd_adam.study.linearity import Test
 from hvd_adam.study.pictures import groups_of
@@ -22,6 +22,7 @@ from hvd_adam.study.regions import DIMINISHING, MAXIMAL, PERFECT, Regions
 from hvd_adam.study.report.blocks import Block, Code, Folded, Gallery, Heading, Table, Text, Verdict
 from hvd_adam.study.report.method import method
 from hvd_adam.study.verdict import verdict
+from hvd_adam.terminal import plural
 
 _LISTED = 200  # runs that a table names one by one
 _FACTS = ("engine", "device", "cpu", "hosts", "threads", "determinism", "code")
