@@ -19,6 +19,7 @@ forget_outer_job() {
             SBATCH_* | SRUN_* | SALLOC_* | SLURM_STEP* | SLURM_SRUN_* | SLURM_MPI_TYPE | SLURM_PMI* | SLURM_CPU_BIND* | \
                 SLURM_MEM_BIND* | SLURM_DISTRIBUTION | SLURM_LAUNCH_NODE_IPADDR | SLURM_HOSTFILE | SLURM_EXCLUSIVE | \
                 SLURM_OVERLAP | SLURM_TIMELIMIT | SLURM_UMASK | SLURM_PTY_* | PMI_* | PMI2_* | PMIX_* | \
+                SLURM_MEM_PER_* | SLURM_HINT | SLURM_THREADS_PER_CORE | SLURM_NTASKS_PER_SOCKET | SLURM_NTASKS_PER_CORE | \
                 OMPI_COMM_* | OMPI_MCA_orte_* | OMPI_MCA_ess_* | PRTE_MCA_ess_* | HYDRA_* | HOROVOD_RANK | \
                 HOROVOD_SIZE | HOROVOD_LOCAL_* | HOROVOD_CROSS_*) unset "$name" ;;
         esac
@@ -45,13 +46,23 @@ run_of() {
 # newest RUN: the name of its newest checkpoint; of one that stands for several in turn, also which it is now
 newest() { printf '%s %s' "$(readlink "$1")" "$(find "$1/checkpoints" -name 'step-*.ckpt' 2>/dev/null | sort | tail -n 1)"; }
 
+# hearers: who hands signals on to the ranks: the launcher, or what a shell in its place has started; such a shell, as
+# horovodrun leaves behind, would die of them and leave its ranks alone
+hearers() {
+    case $(cat "/proc/$launched/comm" 2>/dev/null) in
+        sh | dash | bash) ps -o pid= --ppid "$launched" ;;
+        *) echo "$launched" ;;
+    esac
+}
+
 # pass_on: the request to stop goes to the launcher, which hands it to all ranks; again and again, since ranks that are
 # still starting do not hear it
 pass_on() {
     asked=1
     [ -n "$launched" ] && [ -z "$nagger" ] || return 0
     say "asked to stop: the ranks save themselves at the next step"
-    (while kill -USR2 "$launched" 2>/dev/null; do sleep 5; done) >/dev/null 2>&1 &
+    # shellcheck disable=SC2046 # numbers of processes are words
+    (while kill -0 "$launched" 2>/dev/null; do kill -USR2 $(hearers); sleep 5; done) >/dev/null 2>&1 &
     nagger=$!
 }
 
@@ -67,7 +78,8 @@ watch_over() {
         last=$now
         if [ -n "$limit" ] && [ "$silent" -gt $((limit + 10)) ]; then
             say "rank 0 has been silent for $silent s: the launcher is ended"
-            kill -KILL "$launched"
+            # shellcheck disable=SC2046 # as above
+            kill -KILL $(hearers) "$launched" 2>/dev/null
         fi
     done
 }
@@ -115,7 +127,7 @@ after_a_fault() {
 # supervise RUN ONWARD COMMAND...: the command on all ranks, until it is done or the job is queued again. Where the program
 # itself says that it failed, it would fail again: srun, for one, ends with the signal that it sent to the other ranks.
 supervise() {
-    run=$1 onward=$2 asked='' launched='' nagger='' # onward: how a person goes on where Slurm does not
+    run=$1 onward=$2 launched='' nagger='' # onward: how a person goes on where Slurm does not
     shift 2
     mkdir -p "$(dirname "$run")"
     export HVD_ADAM_VERDICT="$run.verdict"
@@ -167,6 +179,7 @@ home=$(cd "$home" && pwd)
 own=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID-}}
 own=${own:-$SLURM_JOB_ID}
 terminated=''
+asked=${asked-}
 trap 'terminated=1' TERM # from here on, so that nothing ends this script without a word
 forget_outer_job
 site=${HVD_ADAM_SITE:-$home/site.sh}
@@ -174,7 +187,7 @@ if [ -r "$site" ]; then
     set +u # what a site sources may ask for variables that are not set
     # shellcheck source=slurm/site.example.sh
     . "$site" || complain "$site ended with $?" "It sets up the environment of the job" "Correct it; slurm/site.example.sh explains each line"
-    set -u
+    set -u +e # a site's own set -e would end this script where the ranks end
 elif [ -n "${HVD_ADAM_SITE-}" ]; then
     complain "HVD_ADAM_SITE: $site" "This file cannot be read" "Name a file that all nodes see"
 fi

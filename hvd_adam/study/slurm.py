@@ -13,6 +13,7 @@ from pathlib import Path
 from hvd_adam.errors import ConfigError, RunError
 from hvd_adam.launchers import FOLDERS
 
+_FILTERS = ("SQUEUE_", "SINFO_")  # of what a user wants to see of the queue
 PATIENCE = 60.0  # seconds for a controller that is busy
 USUAL_ARRAY = 1001  # MaxArraySize where there is no Slurm to ask: its own default
 
@@ -74,6 +75,10 @@ class Slurm:
         done = self._run(command)
         if done.returncode:
             raise refusal(done.stderr)
+        if not done.stdout.split():
+            raise ConfigError(
+                f"{command[0]} named no job", "nothing was submitted", "leave out words such as --test-only"
+            )
         return done.stdout.split()[-1].partition(";")[0]
 
     def queue(self) -> list[Queued]:
@@ -89,8 +94,18 @@ class Slurm:
         return [_queued(line) for line in done.stdout.splitlines() if line.strip()]
 
     def cancel(self, jobs: Iterable[str]) -> None:
-        """Ends jobs, and all their elements."""
-        self._run(["scancel", *jobs])
+        """Ends jobs, and all their elements.
+
+        Raises:
+            RunError: Slurm did not take that, so that they may go on.
+        """
+        named = list(jobs)
+        done = self._run(["scancel", *named])
+        if done.returncode:
+            why = " ".join(done.stderr.split()) or f"scancel ended with {done.returncode}"
+            raise RunError(
+                f"jobs {', '.join(named)} are not cancelled", f"Slurm says: {why}", f"try: scancel {' '.join(named)}"
+            )
 
     def is_here(self) -> bool:
         """Whether this machine has Slurm's programs."""
@@ -143,12 +158,12 @@ class Slurm:
 def fresh(environment: Mapping[str, str]) -> dict[str, str]:
     """An environment to submit in: from inside a job, without what Slurm and the launcher gave to that job.
 
-    Outside of one, SBATCH_ variables are the user's own words, and stay.
+    Outside of one, SBATCH_ variables are the user's own words, and stay. What filters the queue would hide jobs.
     """
     inside = "SLURM_JOB_ID" in environment or "SLURM_JOBID" in environment
     gone = ("SLURM_", "SBATCH_", "SRUN_", "SALLOC_", "PMI_", "PMI2_", "PMIX_", "OMPI_COMM_", "HVD_ADAM_VERDICT")
-    kept = ("SLURM_CONF",)
-    return {key: value for key, value in environment.items() if key in kept or not (inside and key.startswith(gone))}
+    left = (*_FILTERS, *(gone if inside else ()))
+    return {key: value for key, value in environment.items() if key == "SLURM_CONF" or not key.startswith(left)}
 
 
 def refusal(said: str) -> RunError | ConfigError:

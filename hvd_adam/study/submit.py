@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hvd_adam.errors import ConfigError, HvdAdamError
+from hvd_adam.errors import ConfigError, HvdAdamError, RunError
 from hvd_adam.study.config import StudyConfig
 from hvd_adam.study.continuing import differing
 from hvd_adam.study.folder import Folder
@@ -133,7 +133,7 @@ def submit(
         say: is told of each call before it is made.
 
     Raises:
-        HvdAdamError: Slurm refuses one; those before it are cancelled.
+        HvdAdamError: Slurm refuses one; those before it are cancelled, and where they cannot be, they stay noted.
     """
     submitted = Submitted(folder)
     submitted.begin(ready.number, study.to_yaml(), ready.arrays)
@@ -147,11 +147,15 @@ def submit(
             taken.append((job, ids[job.name]))
             submitted.note(ready.number, taken)
     except BaseException as error:
+        why = getattr(error, "why", type(error).__name__)
         if ids:
-            slurm.cancel(ids.values())
+            try:
+                slurm.cancel(ids.values())
+            except HvdAdamError as other:  # what is noted stays, so that nothing that is queued is submitted again
+                raise RunError(other.found, f"{other.why}, after {why}", f"{other.cure}; then submit again") from error
         submitted.forget(ready.number)
         if isinstance(error, HvdAdamError) and ids:
-            raise type(error)(error.found, f"{error.why}; the jobs before it were cancelled", error.cure) from None
+            raise type(error)(error.found, f"{why}; the jobs before it were cancelled", error.cure) from None
         raise
     return list(ids.values())
 

@@ -90,6 +90,16 @@ def evaluation(cluster: Cluster, folder: Path) -> Trial:
     return trial
 
 
+def behind_a_shell(cluster: Cluster, folder: Path) -> Trial:
+    """horovodrun ends as a shell that waits for mpirun."""
+    words = {"HVD_ADAM_LAUNCHER": "horovodrun", "HVD_ADAM_NIC": "eth0", "TEST_PAUSE": "1"}
+    trial = Trial(cluster, folder, "horovodrun", *SPREAD, **words)
+    trial.reach(3)
+    trial.ask("scancel", "--batch", "--signal=USR1", "JOB")
+    trial.release()
+    return trial
+
+
 def preempted(cluster: Cluster, folder: Path, name: str, partition: str, node: str, **slow: str) -> Trial:
     """A job of more weight wants its node."""
     trial = Trial(cluster, folder, name, *ALONE, f"--nodelist={node}", f"--partition={partition}", **slow)
@@ -115,7 +125,7 @@ def unwarned(cluster: Cluster, folder: Path) -> Trial:
     return preempted(cluster, folder, "unwarned", "main", "n4", TEST_STALL=STANDS)
 
 
-SCENES = (time_limit, too_late, signal_and_other_ranks, requeue, evaluation, warned, unwarned)
+SCENES = (time_limit, too_late, signal_and_other_ranks, requeue, evaluation, behind_a_shell, warned, unwarned)
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +168,14 @@ def test_an_evaluation_is_left_to_the_next_start(scenes: dict[Any, Future[Any]],
     trial = scenes[evaluation].result()
     assert trial.job.end() == 0, trial.job.said()
     assert trial.starts()[1] == EVERY and trial.job.said().count(f"step {EVERY}/{STEPS}") == 1
+    assert equals(trial.run, truth)
+
+
+def test_the_request_to_stop_reaches_the_ranks_of_horovodrun(scenes: dict[Any, Future[Any]], truth: Path) -> None:
+    trial = scenes[behind_a_shell].result()
+    assert trial.job.end() == 0, trial.job.said()
+    assert "stopped at a checkpoint" in trial.job.said()
+    assert 3 <= trial.starts()[1] < EVERY
     assert equals(trial.run, truth)
 
 

@@ -205,6 +205,18 @@ def test_the_request_to_stop_reaches_the_launcher_and_the_job_is_queued_again(si
     assert "asked to stop" in said and "stopped at a checkpoint; queued again" in said
 
 
+def test_the_request_reaches_ranks_behind_a_shell_that_waits_for_them(site: Site) -> None:
+    """As horovodrun leaves one, which would die of the signal; its ranks would then go on alone."""
+    (site.tree / "ranks").write_text(RANKS_THAT_STOP)
+    site.launcher("exec /bin/sh -c 'sh \"$HOME/ranks\"; exit $?'")
+    job = site.start("c.yaml")
+    wait_for(site.tree / "ready")
+    job.send_signal(signal.SIGUSR1)
+    _, said = job.communicate(timeout=30)
+    assert (job.returncode, site.restarts()) == (75, 1)
+    assert (site.tree / "heard").exists() and "stopped at a checkpoint; queued again" in said
+
+
 def test_ranks_that_did_not_hear_it_at_first_are_asked_again(site: Site) -> None:
     site.stub("sleep", '/bin/sleep "$(case $1 in 5) echo 0.2 ;; *) echo "$1" ;; esac)"')
     site.launcher("trap '' USR2\ntouch \"$HOME/started\"\nsleep 1" + RANKS_THAT_STOP)
@@ -273,6 +285,7 @@ def test_variables_of_an_outer_job_do_not_reach_the_ranks(site: Site) -> None:
         "SBATCH_PARTITION": "elsewhere", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "9", "SLURM_MPI_TYPE": "none",
         "SLURM_CPU_BIND": "quiet,mask_cpu:0x1", "SLURM_CPU_BIND_TYPE": "mask_cpu:", "PMIX_RANK": "3", "PMI_SIZE": "9",
         "OMPI_COMM_WORLD_SIZE": "9", "HOROVOD_SIZE": "9", "SLURM_DISTRIBUTION": "cyclic", "SRUN_CPUS_PER_TASK": "8",
+        "SLURM_MEM_PER_NODE": "1000", "SLURM_MEM_PER_CPU": "300", "SLURM_HINT": "nomultithread",
     }  # fmt: skip
     site.launcher("env")
     seen = dict(line.split("=", 1) for line in site.run("c.yaml", **outer).stdout.splitlines() if "=" in line)
@@ -305,6 +318,22 @@ def test_a_sites_file_may_ask_for_what_is_not_set(site: Site) -> None:
     """As many a profile does; and where /bin/sh is bash, the script would end there without a word."""
     (site.tree / "slurm" / "site.sh").write_text('[ -z "$NOT_SET_ANYWHERE" ] && export HVD_ADAM_LAUNCHER=srun\n')
     assert site.run("c.yaml").stderr.startswith("+ srun ")
+
+
+def test_a_sites_file_that_ends_at_errors_does_not_end_the_job_before_it_is_queued_again(site: Site) -> None:
+    (site.tree / "slurm" / "site.sh").write_text("set -e\n")
+    site.launcher("exit 75")
+    assert (site.run("c.yaml").returncode, site.restarts()) == (75, 1)
+
+
+def test_a_request_to_stop_while_the_sites_file_is_at_work_is_kept_for_the_ranks(site: Site) -> None:
+    (site.tree / "slurm" / "site.sh").write_text('touch "$HOME/loading"\nsleep 1\n')
+    site.launcher(RANKS_THAT_STOP)
+    job = site.start("c.yaml")
+    wait_for(site.tree / "loading")
+    job.send_signal(signal.SIGUSR1)
+    _, said = job.communicate(timeout=30)
+    assert (job.returncode, site.restarts()) == (75, 1) and "stopped at a checkpoint; queued again" in said
 
 
 def test_each_line_of_the_example_is_shell_once_it_is_kept(site: Site) -> None:

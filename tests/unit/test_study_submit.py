@@ -12,6 +12,7 @@ from hvd_adam.cli import main
 from hvd_adam.study.config import from_plain
 from hvd_adam.study.folder import Folder
 from hvd_adam.study.plan import Run, plan
+from hvd_adam.study.slurm import fresh
 from tests.made_study import SMALL
 
 STUDY = {**SMALL, "ranks": 2}
@@ -189,6 +190,31 @@ def test_cancel_ends_this_studys_jobs_alone(login: Login) -> None:
     login.queue(("100_0", "RUNNING", 0), ("77", "RUNNING", 0), ("102", "PENDING", 0))
     assert login("cancel", "runs/small")[1] == "cancelled 100, 102\n"
     assert (login.folder / "cancelled").read_text() == "100 102\n"
+
+
+def test_jobs_that_could_not_be_cancelled_are_said_to_go_on_and_stay_noted(login: Login) -> None:
+    login.stub("scancel", "echo 'scancel: error: Unable to contact slurm controller' >&2; exit 1")
+    (login.folder / "refuse").write_text("2-rank")
+    code, _, error = login(*SUBMIT)
+    assert code == 1 and "jobs 100 are not cancelled" in error and "Unable to contact slurm controller" in error
+    login.queue(("100_0", "PENDING", 0), ("100_1", "PENDING", 0))
+    (login.folder / "refuse").write_text("no such words")
+    assert "2 queued or running" in login("status", "runs/small")[1]
+    login(*SUBMIT)
+    assert not any("1-rank" in call for call in login.calls()[2:])  # these two runs are queued
+    code, _, error = login("cancel", "runs/small")
+    assert code == 1 and "scancel 100" in error
+
+
+def test_a_call_that_submits_nothing_is_a_mistake_of_use(login: Login) -> None:
+    login.stub("sbatch", ":")
+    code, _, error = login(*SUBMIT, "--", "--test-only")
+    assert code == 2 and "sbatch named no job" in error
+
+
+def test_a_users_filters_of_the_queue_hide_no_job() -> None:
+    seen = fresh({"SQUEUE_STATES": "RUNNING", "SINFO_PARTITION": "a", "SBATCH_ACCOUNT": "mine", "PATH": "/bin"})
+    assert seen == {"SBATCH_ACCOUNT": "mine", "PATH": "/bin"}
 
 
 def test_status_tells_queued_running_and_requeued_allocations(login: Login) -> None:
