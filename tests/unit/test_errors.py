@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hvd_adam import errors
+from hvd_adam import cli, errors
 
 
 def test_a_message_is_three_sentences_of_which_the_second_and_third_stand_below() -> None:
@@ -42,3 +42,27 @@ def test_words_begin_with_a_capital_and_names_stay_as_they_are_typed(cure: str, 
 )
 def test_each_class_has_its_exit_code(kind: str, code: int) -> None:
     assert getattr(errors, kind).exit_code == code
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["train", "c.yaml"], "--resume goes on from the newest checkpoint, or from step 0 where there is none"),
+        (["study", "run", "s.yaml"], "the same command goes on from it"),
+        (["study", "report", "runs/s"], ""),
+        ([], ""),
+    ],
+)
+def test_an_interrupt_says_how_it_goes_on_where_it_does(
+    words: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(**_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sys.argv", ["hvd-adam", *words])
+    monkeypatch.setattr(cli, "cli", interrupted)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 130
+    onward = f", and {said}" if said else ""
+    assert capsys.readouterr().err == f"hvd-adam: interrupted; what was written is whole{onward}.\n"

@@ -19,7 +19,7 @@ import torch
 from hvd_adam.cli import main
 from hvd_adam.comm import World
 from hvd_adam.comm.solo import SoloWorld
-from hvd_adam.config import RunConfig, from_plain
+from hvd_adam.config import RunConfig, from_plain, load
 from hvd_adam.probe import curvature as curvatures
 from hvd_adam.probe.findings import Findings
 from hvd_adam.probe.run import probe
@@ -139,6 +139,7 @@ def test_a_probe_writes_all_that_predict_and_a_study_need(
     assert facts["kind"] == "probe" and facts["steps"] == 60 and facts["dim"] == 20 and facts["worker_batch"] == 2
     lines = read(folder / "trace.jsonl")
     assert sum("worker_square" in line for line in lines) == 60 and lines[-1]["status"] == "done"
+    assert load(folder / "config.yaml").noise_every == 1 and load(folder / "config.yaml").steps == 60
     study = study_config.load(folder / "study.yaml")
     batches = [cell.batch for cell in plan(study).cells]
     assert batches[0] <= facts["elbow"]["low"] < facts["elbow"]["high"] <= batches[-1]

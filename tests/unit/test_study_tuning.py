@@ -311,6 +311,7 @@ def test_the_range_of_picked_rates_is_no_surer_than_the_picks():
         ([Endpoint(100, 1.0, 0)], 1.0, "one horizon"),
         ([Endpoint(100, 0.0, 0), Endpoint(200, 1.0, 0)], 1.0, "criteria: 0.0"),
         ([Endpoint(100, 2.0, 0), Endpoint(200, -1.0, 0), Endpoint(200, -1.0, 1)], 1.0, "criteria: -1.0"),
+        ([Endpoint(100, 2.0, 0), Endpoint(200, 1.0, 0)], -1.0, "target: -1.0"),
     ],
 )
 def test_criteria_that_cannot_be_inverted_say_why(runs, target, text):
