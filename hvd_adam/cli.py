@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 import time
+import traceback
 from typing import NoReturn
 
 import click
@@ -23,6 +24,7 @@ from hvd_adam.commands.reproduce import reproduce
 from hvd_adam.commands.study import study
 from hvd_adam.commands.train import train
 from hvd_adam.errors import HvdAdamError, RunError
+from hvd_adam.terminal import flushed
 
 GRACE = 3.0  # seconds that rank 0 gets to say what all ranks met, before another rank speaks
 
@@ -39,8 +41,11 @@ for _command in (train, check, data, doctor, diagnose, study, predict, probe, re
 
 def main() -> None:
     """Runs a command; a user's mistake ends with one message and its exit code, said once for all ranks."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed by who started us; a run's file would get its number
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
     try:
-        cli(standalone_mode=False)
+        _run()
     except HvdAdamError as error:
         _leave(f"hvd-adam: {error}", error.exit_code)
     except click.ClickException as error:
@@ -50,6 +55,25 @@ def main() -> None:
         _leave(f"hvd-adam: {refused}", refused.exit_code)
     except (click.Abort, KeyboardInterrupt):
         _leave(f"hvd-adam: interrupted; what was written is whole{_onward()}.", 130)
+
+
+def _run() -> None:
+    """The command; what it says must arrive where it was sent."""
+    refusal: OSError | None = None
+    try:
+        cli(standalone_mode=False)
+    except OSError as error:
+        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+        if frame.f_globals["__name__"].partition(".")[0] not in ("click", "rich"):  # which print
+            raise
+        refusal = error
+    refusal = flushed() or refusal
+    if refusal is not None:
+        raise RunError(
+            f"the output: {refusal.strerror}",
+            "what this command says is written there",
+            "free the disk, or send it elsewhere",
+        )
 
 
 def _onward() -> str:
@@ -66,10 +90,10 @@ def _leave(message: str, code: int) -> NoReturn:
     if rank:
         time.sleep(GRACE)
         message = f"hvd-adam: rank {rank} on {socket.gethostname()} failed.\n{message}"
-    click.echo(message, err=True)
+    with contextlib.suppress(OSError):  # a full disk is no reason for another exit code
+        click.echo(message, err=True)
     _tell_batch_script(code)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flushed()
     if rank is None:
         sys.exit(code)
     os._exit(code)  # not sys.exit: closing MPI would wait for the ranks that this end is to stop

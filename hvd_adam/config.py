@@ -1,7 +1,7 @@
 """What a run is, checked once at the edge: a YAML file and overrides become one frozen `RunConfig`.
 
 Reading a config imports no torch. What only the data can tell (the length of an epoch, and with it
-the domain of a schedule that knows T) is checked by `training.plan`.
+the domain of a schedule that knows T) is checked by `training.preparation`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from hvd_adam.algorithms import ONE_OVER_SD, Algorithm
 from hvd_adam.config_errors import first_error
 from hvd_adam.errors import ConfigError
 from hvd_adam.schedules import Constant, Schedule, as_schedule, check_training_domain
+from hvd_adam.tasks import registry
 
 # Facts of the launch: what a checkpoint may continue does not depend on them, nor does the trajectory: to rounding, as
 # on the number of ranks, and by no bit with `determinism: exact`.
@@ -240,6 +241,7 @@ class RunConfig(Section):
                 "a target on train_loss", "it is measured only where evaluate.train says on how many samples",
                 "set evaluate.train: 1000",
             )  # fmt: skip
+        registry.check_name(self.task.name)
         check_schedules(algorithm_of(self), self.steps)
         return self
 

@@ -14,6 +14,7 @@ from hvd_adam.comm.heap import keep_freed_memory
 from hvd_adam.comm.launch import Launch, detect, sums_by
 from hvd_adam.comm.protocol import World
 from hvd_adam.errors import ConfigError, HvdAdamError, RunError
+from hvd_adam.terminal import complain
 
 ENGINES = ("horovod", "mpi", "solo")
 
@@ -88,8 +89,7 @@ def _end_together(world: World) -> None:
             return
         lines = traceback.format_exception(kind, value, trace)
         text = f"hvd-adam: {value}\n" if isinstance(value, HvdAdamError) else "".join(lines)
-        sys.stderr.write(f"hvd-adam: rank {world.rank} on {world.host} failed; all ranks end.\n{text}")
-        sys.stderr.flush()
+        complain(f"rank {world.rank} on {world.host} failed; all ranks end.\n{text.rstrip()}")
         world.abort(1)
 
     sys.excepthook = report

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import atexit
 import os
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mpi4py import MPI
+
+from hvd_adam.terminal import complain
 
 _INTERVAL = 0.5  # seconds between two looks
 
@@ -70,9 +71,8 @@ class Farewell:
             if made is None and self._comm.Iprobe():
                 made = self._comm.recv()
             if made is not None and made < self._calls and self._waiting:
-                sys.stderr.write(
-                    f"hvd-adam: rank {before} has left Python; rank {mine} on {self._host} waits for it in a "
-                    "collective, and would for ever. All ranks end.\n"
+                complain(
+                    f"rank {before} has left Python; rank {mine} on {self._host} waits for it in a "
+                    "collective, and would for ever. All ranks end."
                 )
-                sys.stderr.flush()
                 self._comm.Abort(1)

@@ -23,7 +23,7 @@ def outputs(name: str, rounds: int) -> Callable[[Command], Command]:
     """The options that every command has: --rounds, --out, --json and --plot."""
     options = (
         click.option(
-            "--plot", type=click.Path(path_type=Path), metavar="FILE", callback=_drawable,
+            "--plot", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", callback=_drawable,
             help="Draw it: svg, png or pdf.",
         ),
         click.option("--json", "as_json", is_flag=True, help="Print the JSON instead of tables."),

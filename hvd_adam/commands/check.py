@@ -40,7 +40,7 @@ _BREAKS = {"pseudo-huber": "", "quadratic": _UNBOUNDED, "toy": _UNBOUNDED}
 @click.option(
     "--plot",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=click.Path(dir_okay=False, path_type=Path),
     help="Draw chi_t, the ratio, theta_t: svg, png.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The verdict as JSON.")
@@ -102,6 +102,8 @@ def _read(config: str | None, overrides: tuple[str, ...], **options: Any) -> _Re
             "say one of: a config file, --algorithm NAME, or --alpha EXPR --theta EXPR",
             "for instance: hvd-adam check --algorithm adam --lr 1e-3",
         )
+    if twice := sorted(given.keys() & settings.keys()):
+        raise ConfigError(f"--{twice[0]} and --set {twice[0]}", "each says the same", "leave one out")
     if config is not None:
         if given or settings:
             raise ConfigError(

@@ -21,7 +21,12 @@ _ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
 @click.option("--local-batch", type=click.IntRange(min=1), help="Samples of one worker a step.  [default: 1]")
 @click.option("--workers-to", type=click.IntRange(min=1), help="Largest number of workers in the table.")
 @click.option("--known", metavar="S:T", help="A measured point: T steps at a batch of S samples.")
-@click.option("--plot", metavar="FILE", type=click.Path(readable=False), help="Draw the curve: .svg, .png or .pdf.")
+@click.option(
+    "--plot",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, readable=False),
+    help="Draw the curve: .svg, .png or .pdf.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Numbers as JSON.")
 def predict(probe: str | None, plot: str | None, as_json: bool, **given: object) -> None:
     """Predict steps against batch, and how many workers pay: from PROBE (a probe's folder), or from --sigma and --eps.

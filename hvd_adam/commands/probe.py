@@ -23,8 +23,9 @@ def probe(
     resolved = load(config, overrides)
     from hvd_adam.probe.run import probe as measure
     from hvd_adam.probe.wording import describe
+    from hvd_adam.terminal import patient
     from hvd_adam.training.rundir import plain
 
-    findings = measure(resolved, seconds, run, eps, None if as_json else click.echo)
+    findings = measure(resolved, seconds, run, eps, None if as_json else patient(click.echo))
     if findings is not None:
         click.echo(json.dumps(plain(findings.to_plain()), indent=1) if as_json else describe(findings))

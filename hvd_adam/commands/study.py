@@ -39,7 +39,7 @@ def study_plan(config: str, overrides: tuple[str, ...], folder: str | None, timi
 
     made_of = load(config, overrides)
     place = _place(made_of.name, folder)
-    made = plan(made_of, place.read("picks.json"))
+    made = plan(made_of, place.picks())
     refuse_other(made_of, made, place)
     precise = precision(made_of, made, place, width)
     if timing:
@@ -122,7 +122,7 @@ def study_status(folder: str) -> None:
     from hvd_adam.terminal import console
 
     place = Folder(Path(folder))
-    made = plan(place.study(), place.read("picks.json"))
+    made = plan(place.study(), place.picks())
     printer, standing, failures = console(), Standing(place), place.failures()
     printer.print(status_table((*made.tuning, *made.cells), standing, failures))
     holder = place.holder()

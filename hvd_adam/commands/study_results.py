@@ -12,7 +12,10 @@ import click
 @click.argument("folder")
 @click.option("--format", "form", type=click.Choice(["html", "md", "json"]), default="html", show_default=True)
 @click.option(
-    "--to", metavar="FILE", help="Where it goes; FOLDER/report.html (md, json) by default, - for the terminal."
+    "--to",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, allow_dash=True),
+    help="Where it goes; FOLDER/report.html (md, json) by default, - for the terminal.",
 )
 @click.option("--figures", metavar="DIR", help="Also write each picture as an SVG file into DIR.")
 def study_report(folder: str, form: str, to: str | None, figures: str | None) -> None:

@@ -58,7 +58,7 @@ def _submit(made_of: Any, place: Any, slurm: Any, wish: Any, resubmit: Any, timi
     from hvd_adam.study.submission import line, refuse_over_nodes
     from hvd_adam.terminal import plural
 
-    made = plan(made_of, place.read("picks.json"))
+    made = plan(made_of, place.picks())
     refuse_other(made_of, made, place)
     queue = slurm.queue() if slurm.is_here() or not dry_run else []
     found = submit.standing(made_of, made, place, queue)
@@ -165,7 +165,7 @@ def study_pick(folder: str) -> None:
 
     place = _place(None, folder)
     study = place.study()
-    made = picked(study, plan(study, place.read("picks.json")), place)
+    made = picked(study, plan(study, place.picks()), place)
     waiting = sum(not cell.runs and not cell.refused for cell in made.cells)
     click.echo(f"{len(made.cells) - waiting} cells have a learning rate; {waiting} wait for one")
 

@@ -16,6 +16,7 @@ import click
 def train(config: str, overrides: tuple[str, ...], run: str | None, resume: bool, print_config: bool) -> None:
     """Train as CONFIG says: alone, or the same command under any launcher."""
     from hvd_adam.config import load
+    from hvd_adam.terminal import flushed, patient
     from hvd_adam.training.preemption import StopRequest
 
     stop = StopRequest()
@@ -30,10 +31,12 @@ def train(config: str, overrides: tuple[str, ...], run: str | None, resume: bool
     from hvd_adam.training.progress import lines
     from hvd_adam.training.summary import summarise
 
-    with lines(click.echo) as shown:
+    say = patient(click.echo)
+    with lines(say) as shown:
         result = start(resolved, run, resume, shown.say, stop, follow=shown.follow)
     if result is None:
         return
-    click.echo(summarise(result, resolved.evaluate.test))
+    say(summarise(result, resolved.evaluate.test))
+    flushed()
     if result.stopped:
         sys.exit(75)

@@ -25,6 +25,7 @@ MARKS = (0.5, 0.9)  # shares of the seconds at which the run stops to measure cu
 PATIENCE = 3.0  # times the seconds that were asked for, at most
 CURVATURE_SHARE = 0.1  # of the seconds, for each of its three measurements
 EXPLODED = 1e6  # times the first gradient norm
+LEAST = 1e-70  # gradient norm to aim at: its fourth power is a number still
 
 
 def probe(
@@ -80,6 +81,12 @@ def _check(config: RunConfig, seconds: float, eps: float | None) -> None:
         raise ConfigError(f"--seconds {seconds:g}", "a run takes some time", "give --seconds 60, for instance")
     if eps is not None and not 0 < eps < math.inf:
         raise ConfigError(f"--eps {eps:g}", "no run brings the gradient norm to 0 or below", "give --eps above 0")
+    if eps is not None and not LEAST <= eps <= 1 / LEAST:
+        raise ConfigError(
+            f"--eps {eps:g}",
+            "steps go with its fourth power, which is no number that can be computed with",
+            f"give --eps between {LEAST:g} and {1 / LEAST:g}",
+        )
 
 
 def _folder(world: World, config: RunConfig, asked: str | None) -> Path:

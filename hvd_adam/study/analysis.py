@@ -176,7 +176,7 @@ def analyse(folder: Folder) -> Analysis:
         ConfigError: the folder holds no study.
     """
     study = folder.study()
-    picked = folder.read("picks.json")
+    picked = folder.picks()
     made = plan(study, picked)
     records = tuple(collect(study, made, folder, len(os.sched_getaffinity(0))))
     first, *others = study.targets

@@ -12,6 +12,7 @@ from hvd_adam.config import Positive, Section, Target
 from hvd_adam.config_errors import first_error
 from hvd_adam.errors import ConfigError
 
+Seed = Annotated[int, Field(ge=0, lt=2**63)]  # as of a run
 RULES = ("none", "sqrt", "linear", "malladi")
 
 
@@ -97,7 +98,7 @@ class StudyConfig(Section):
     name: str | None = Field(None, pattern=r"^[\w.+-]*\w[\w.+-]*$")
     base: dict[str, Any] = Field(default_factory=dict)
     grid: dict[str, list[Any]]
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(_seeds), Field(min_length=1)] = [0, 1, 2, 3, 4]
+    seeds: Annotated[list[Seed], BeforeValidator(_seeds), Field(min_length=1)] = [0, 1, 2, 3, 4]
     targets: Annotated[list[Target], Field(min_length=1)]
     budget: Budget | None = None
     resolution: float = Field(1.1, gt=1, le=2)

@@ -47,7 +47,7 @@ def refuse_other(study: StudyConfig, made: Plan, folder: Folder) -> None:
             "put it back, give the changed study another name or --folder, or remove the folders of its runs",
         )
     known = {run.place for run in made.runs}
-    before = plan(there, folder.read("picks.json"))
+    before = plan(there, folder.picks())
     gone = [run for run in before.runs if run.place not in known and folder.of(run).is_dir()]
     if gone:
         raise ConfigError(

@@ -40,7 +40,7 @@ class Runs:
         self.home.mkdir(parents=True, exist_ok=True)
         submitted = Submitted(folder)
         self.study = study_from_plain(read_yaml(submitted.path(element.submission) / "study.yaml"))
-        picks = folder.read("picks.json")
+        picks = folder.picks()
         self.planned = {run.place: run for run in plan(self.study, picks).runs}
         self.present = {run.place: run for run in plan(folder.study(), picks).runs}
         self.start = self._start()

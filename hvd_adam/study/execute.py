@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from hvd_adam.study.collect import pick_rates
 from hvd_adam.study.config import StudyConfig
 from hvd_adam.study.continuing import refuse_other
-from hvd_adam.study.folder import Folder
+from hvd_adam.study.folder import PICKS, Folder
 from hvd_adam.study.plan import Plan, Run, plan
 
 GIVE_UP = 2  # exit codes from usage on are not retried: the same config would fail again
@@ -60,7 +60,7 @@ def run_study(
     """
     folder.make()
     with folder.locked():
-        made = plan(study, folder.read("picks.json"))
+        made = plan(study, folder.picks())
         refuse_other(study, made, folder)
         if consent is not None:
             consent(made)
@@ -78,8 +78,8 @@ def picked(study: StudyConfig, made: Plan, folder: Folder) -> Plan:
     """The plan with the learning rates that tuning chose. A choice once made stands, since runs were made with it."""
     unfinished = {cell.tunes for cell in made.tuning for run in cell.runs if not folder.is_finished(run)}
     fresh = {group: pick for group, pick in pick_rates(study, made, folder).items() if group not in unfinished}
-    picks = {**fresh, **folder.read("picks.json")}
-    folder.write("picks.json", picks)
+    picks = {**fresh, **folder.picks()}
+    folder.write(PICKS, picks)
     return plan(study, picks)
 
 

@@ -29,6 +29,7 @@ _FREE = {
     errno.EDQUOT: "free some of the quota",
     errno.EACCES: "let this user write there",
 }
+PICKS = "picks.json"
 LAST_WORKER = 30.0  # seconds that the workers of a killed study get to end
 
 
@@ -150,6 +151,21 @@ class Folder:
             return json.loads((self.path / name).read_text())
         except (OSError, ValueError):
             return {}
+
+    def picks(self) -> dict[str, float]:
+        """The factors of lr that tuning has chosen, by group of cells.
+
+        Raises:
+            RunError: the file holds something else.
+        """
+        found = self.read(PICKS)
+        if not isinstance(found, dict) or not all(type(factor) in (int, float) for factor in found.values()):
+            raise RunError(
+                f"{self.path / PICKS}",
+                "it holds a factor of lr for each group of cells, and nothing else",
+                "put the file back as it was; without it, tuning chooses again",
+            )
+        return found
 
     def write(self, name: str, content: Any) -> None:
         """Writes a JSON file of the folder, whole or not at all."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -11,7 +12,7 @@ from hvd_adam.study.execute import Ended, in_one_line
 from hvd_adam.study.folder import Folder
 from hvd_adam.study.plan import Plan
 from hvd_adam.study.tables import Standing, live_table, status_table
-from hvd_adam.terminal import console, plural
+from hvd_adam.terminal import console, patient, plural
 
 
 class Progress:
@@ -20,6 +21,7 @@ class Progress:
     def __init__(self, folder: Folder) -> None:
         self.folder = folder
         self.started = time.monotonic()
+        self._say = patient(partial(print, flush=True))
         self._live: Any = None
         self._made: Plan | None = None
         self._standing = Standing(folder)
@@ -52,16 +54,16 @@ class Progress:
             self._made = made
             self._live.update(live_table(made, self._standing, self.folder.failures(), self._live.console))
         elif ended is None:
-            print(f"{len(made.runs)} runs, {left} of them left", flush=True)
+            self._say(f"{len(made.runs)} runs, {left} of them left")
         else:
-            print(self._line(ended, left), flush=True)
+            self._say(self._line(ended, left))
 
     def tell(self, text: str) -> None:
         """Says a line; on a terminal above the table."""
         if self._live is not None:
             self._live.console.print(text)
         else:
-            print(text, flush=True)
+            self._say(text)
 
     def _tell_warnings(self, made: Plan) -> None:
         for warning in made.warnings:

@@ -112,7 +112,7 @@ def refuse_changed_in_queue(study: StudyConfig, made: Plan, folder: Folder, foun
         return
     from hvd_adam.study.plan import plan
 
-    before = {run.place: run for run in plan(folder.study(), folder.read("picks.json")).runs}
+    before = {run.place: run for run in plan(folder.study(), folder.picks()).runs}
     now = {run.place: run for run in made.runs}
     both = [place for place in found.live if place in before and place in now]
     changed = [place for place in both if differing(before[place], now[place])]

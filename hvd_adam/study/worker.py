@@ -24,6 +24,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from hvd_adam.terminal import complain, flushed
+
 MARK = "\x1ehvd-adam "
 _LONGEST = 600  # characters of a reason: mpirun hands on pieces of 4,096 bytes, and would mix longer lines of two ranks
 
@@ -41,7 +43,7 @@ def main() -> None:
         _work(orders, world)
     except BaseException:
         sys.excepthook(*sys.exc_info())  # ends all ranks, where there are more
-        sys.stderr.flush()
+        flushed()
         os._exit(1)  # an orderly end would wait for the thread that reads
 
 
@@ -81,7 +83,7 @@ def _outcome(order: dict[str, Any], alone: Any) -> dict[str, Any]:
         return _obey(order, alone)
     except Exception as error:
         text = traceback.format_exc()
-        sys.stderr.write(text)  # whole: an answer is short
+        complain(f"a run has failed:\n{text.rstrip()}")  # whole: an answer is short
         return {"failed": f"{type(error).__name__}: {error}\n{text}", "code": 1}
 
 

@@ -84,16 +84,7 @@ def get(name: str, **options: Any) -> Task:
         ConfigError: no such task, no such option, a value out of its range, or a class of yours that
             lacks a member; what your module raises while it is imported, or its class while it is made.
     """
-    address = OURS.get(name, name)
-    if ":" not in address:
-        near = difflib.get_close_matches(name, OURS, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise ConfigError(
-            f"task: {name}",
-            "there is no such task",
-            f"{hint}choose one of {', '.join(OURS)}, or name your own as package.module:Class",
-        )
-    found = _imported(name, address)
+    found = _imported(name, _address(name))
     missing = [member for member in MEMBERS if not callable(getattr(found, member, None))]
     if missing:
         raise ConfigError(
@@ -113,6 +104,24 @@ def get(name: str, **options: Any) -> Task:
             f"it cannot be made with {given or 'no options'}: {_said(error)}",
             "correct the options beside the name, or that line",
         ) from error
+
+
+def check_name(name: str) -> None:
+    """Raises ConfigError where this is none of our tasks, and not written as one of yours; imports nothing."""
+    _address(name)
+
+
+def _address(name: str) -> str:
+    address = OURS.get(name, name)
+    if ":" not in address:
+        near = difflib.get_close_matches(name, OURS, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise ConfigError(
+            f"task: {name}",
+            "there is no such task",
+            f"{hint}choose one of {', '.join(OURS)}, or name your own as package.module:Class",
+        )
+    return address
 
 
 def _imported(name: str, address: str) -> Any:

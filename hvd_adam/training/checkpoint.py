@@ -11,7 +11,6 @@ import hashlib
 import io
 import json
 import os
-import sys
 import time
 from fnmatch import fnmatch
 from pathlib import Path
@@ -23,6 +22,7 @@ from hvd_adam.comm.protocol import World
 from hvd_adam.config import RunConfig, identity
 from hvd_adam.errors import ConfigError, RunError
 from hvd_adam.optim.agreement import agree, from_root
+from hvd_adam.terminal import complain
 from hvd_adam.training.rundir import refuse_foreign
 
 SCHEMA = 1
@@ -112,7 +112,7 @@ def _newest(folder: Path) -> tuple[dict[str, Any] | None, tuple[str, str]]:
             damaged[path] = why
             continue
         for odd, fault in damaged.items():
-            sys.stderr.write(f"hvd-adam: {odd} is damaged ({fault}); the one before it is used.\n")
+            complain(f"{odd} is damaged ({fault}); the one before it is used.")
             with contextlib.suppress(OSError):  # out of the way of the two that are kept, but there to be looked at
                 odd.replace(odd.with_suffix(".damaged"))
         return content, (path.name, why)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 
 from hvd_adam.config import RunConfig
 from hvd_adam.errors import RunError
+from hvd_adam.terminal import complain
 from hvd_adam.training import checkpoint
 
 TRIES, PAUSE = 3, 2.0  # of the last one of a run that stops: how often, and seconds between
@@ -62,8 +62,7 @@ class CheckpointWriter:
             self.before()
             checkpoint.save(self.folder, step, self.config, content)
         except RunError as error:
-            sys.stderr.write(f"hvd-adam: {error}\n  Training goes on; older checkpoints stay.\n")
-            sys.stderr.flush()
+            complain(f"{error}\n  Training goes on; older checkpoints stay.")
             return False
         return True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import lru_cache, partial
 from typing import Callable
 
@@ -9,8 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hvd_adam.comm.protocol import World
+from hvd_adam.errors import ConfigError, RunError
 from hvd_adam.optim.averaging import DistributedOptimizer
 from hvd_adam.tasks.registry import Task
+
+GRACE = 3.0  # seconds that a rank that failed gets to say more, before the others speak
+TAKEN = ("kind", "step", "samples", "seconds")  # what a line of the trace says beside the measures
 
 
 def moved(batch: tuple[Tensor, ...], device: torch.device) -> tuple[Tensor, ...]:
@@ -22,6 +28,10 @@ class _Stopped(Exception):
     """Some rank was asked to stop."""
 
 
+class FailedElsewhere(RunError):
+    """The evaluation failed on another rank: exit code 1."""
+
+
 def evaluate(
     task: Task,
     model: torch.nn.Module,
@@ -30,6 +40,7 @@ def evaluate(
     train: int | None = None,
     asked: Callable[[], bool] = lambda: False,
     test: int | None = None,
+    failing: Callable[[], None] = lambda: None,
 ) -> dict[str, float] | None:
     """The mean of each of the task's measures over the test samples; the same on every rank.
 
@@ -38,9 +49,14 @@ def evaluate(
     Args:
         chunk: samples evaluated at once: fixed, so that the sums do not depend on who makes them.
         train: also "train_loss", over so many training samples: the same ones, seen alike, each time.
-        asked: whether this rank was asked to stop. Rides each round of one chunk a worker, so that no long
-            evaluation keeps a run from saving itself in time; then the answer is None, on every rank.
+        asked: whether this rank was asked to stop. All ranks learn of it in each round of one chunk a worker, so that
+            no long evaluation keeps a run from saving itself in time; then the answer is None, on every rank.
         test: only the first so many test samples; None: all of them.
+        failing: called on all ranks, together, before they raise.
+
+    Raises:
+        ConfigError: a measure has a name that the trace needs, or there is no "loss" to measure on `train` samples.
+        FailedElsewhere: the task failed on another rank. What it raises here is raised here; all ranks raise together.
     """
 
     def measured(part: np.ndarray, on_training: bool = False) -> dict[str, Tensor]:
@@ -52,11 +68,12 @@ def evaluate(
     model.eval()
     try:
         with torch.no_grad():
-            found = _means(measured, np.arange(test or task.test_size), chunk, optimizer, asked)
+            found = _means(measured, np.arange(test or task.test_size), chunk, optimizer, asked, failing)
+            _check_names(found, train, failing)
             if train:
                 chosen = _fixed_share(task.train_size, train).copy()
                 on_training = partial(measured, on_training=True)
-                found["train_loss"] = _means(on_training, chosen, chunk, optimizer, asked)["loss"]
+                found["train_loss"] = _means(on_training, chosen, chunk, optimizer, asked, failing)["loss"]
     except _Stopped:
         return None
     finally:
@@ -67,29 +84,82 @@ def evaluate(
     return found
 
 
+def _check_names(found: dict[str, float], train: int | None, failing: Callable[[], None]) -> None:
+    taken = [name for name in TAKEN if name in found]
+    lacking = bool(train) and "loss" not in found
+    if taken or lacking:
+        failing()
+    if taken:
+        raise ConfigError(
+            f"a measure of the task's own called {taken[0]}",
+            f"a line of the trace has {', '.join(TAKEN)} beside the measures",
+            "give it another name",
+        )
+    if lacking:
+        raise ConfigError(
+            f"evaluate.train: {train}",
+            f"it measures the task's loss, and the task's measures are {', '.join(found) or 'none'}",
+            'add "loss" to what its measures() gives, or start a new run without evaluate.train',
+        )
+
+
 def _means(
     measured: Callable[[np.ndarray], dict[str, Tensor]],
     chosen: np.ndarray,
     chunk: int,
     optimizer: DistributedOptimizer,
     asked: Callable[[], bool],
+    failing: Callable[[], None],
 ) -> dict[str, float]:
     parts = [chosen[i : i + chunk] for i in range(0, len(chosen), chunk)]
     names: list[str] = []
+    sums: list[list[float]] = []
     total = torch.zeros((), dtype=torch.float64)
     for first in range(0, len(parts), optimizer.worker_count):
         dealt = parts[first : first + optimizer.worker_count]
         of = {i * optimizer.worker_count // len(dealt): part for i, part in enumerate(dealt)}  # few: spread over ranks
-        found = [(measured(of[w]), len(of[w])) if w in of else ({}, 0) for w in optimizer.workers_here]
-        some = next((one for one, size in found if size), None)
-        names = names or sorted(some or measured(parts[0][:1]))  # a rank may have nothing to measure
-        sums = [[*(float(one[name]) if one else 0.0 for name in names), size, 0.0] for one, size in found]
-        sums[0][-1] = float(asked())  # to stop
-        total = total + optimizer.reduce_over_workers([torch.tensor(one, dtype=torch.float64) for one in sums])
-        if total[-1] > 0:
+        fault: Exception | None = None
+        try:
+            found = [(_plain(measured(of[w])), len(of[w])) if w in of else ({}, 0) for w in optimizer.workers_here]
+            some = next((one for one, size in found if size), None)
+            names = names or sorted(some or _plain(measured(parts[0][:1])))  # a rank may have nothing to measure
+            sums = [[*(one[name] if one else 0.0 for name in names), size] for one, size in found]
+        except Exception as error:  # a task of one's own; told before it is raised, or the other ranks would wait
+            fault = error
+        stop, failed = _told(optimizer, asked(), fault is not None)
+        if failed:
+            failing()
+            raise _of_all(optimizer.world, fault)
+        if stop:
             raise _Stopped
-    *means, count, _ = total.tolist()
+        total = total + optimizer.reduce_over_workers([torch.tensor(one, dtype=torch.float64) for one in sums])
+    *means, count = total.tolist()
     return {name: value / count for name, value in zip(names, means, strict=True)}
+
+
+def _of_all(world: World, fault: Exception | None) -> Exception:
+    """This rank's own fault; where it has none, that of the first rank that has."""
+    told = world.allgather_bytes(b"" if fault is None else f"{type(fault).__name__}: {fault}".encode(errors="replace"))
+    if fault is not None:
+        return fault
+    rank, words = next((rank, words.decode()) for rank, words in enumerate(told) if words)
+    time.sleep(GRACE)
+    return FailedElsewhere(
+        f"the evaluation failed on rank {rank}: {words}",
+        "every rank measures its share, and the mean is over all of them",
+        "correct what it names, and add --resume",
+    )
+
+
+def _plain(sums: dict[str, Tensor]) -> dict[str, float]:
+    return {name: float(value) for name, value in sums.items()}
+
+
+def _told(optimizer: DistributedOptimizer, *flags: bool) -> list[bool]:
+    """Whether any rank says so, of each flag."""
+    mine = torch.tensor(flags, dtype=torch.float64)
+    others = [torch.zeros_like(mine)] * (len(optimizer.workers_here) - 1)
+    return [count > 0 for count in optimizer.reduce_over_workers([mine, *others]).tolist()]
 
 
 @lru_cache(maxsize=2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable
 
@@ -35,39 +35,10 @@ from hvd_adam.training.preparation import (
     unknown_measure,
 )
 from hvd_adam.training.progress import Follow
+from hvd_adam.training.result import PHASES, Result, finished
 from hvd_adam.training.run_lock import held
-from hvd_adam.training.rundir import finished, keep_config, open_run, save_weights, write_environment, write_json
-from hvd_adam.training.trace import SCHEMA, Trace, cut_back
-
-PHASES = ("data", "forward", "backward", "wait", "step")
-
-
-@dataclass
-class Result:
-    """What a run came to. `seconds` by phase, of rank 0; `status`: done, stopped or failed.
-
-    `ended_by`: steps, target (all of `until` were reached), time (max_seconds), signal, or diverged. `evaluations`:
-    (step, measures), of all launches of this run.
-    """
-
-    path: Path
-    step: int = 0
-    samples: int = 0
-    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
-    measures: dict[str, float] = field(default_factory=dict)
-    target: str = "loss"
-    ranks: int = 1
-    workers: int = 1
-    skipped: int = 0
-    in_a_row: int = 0
-    status: str = "running"
-    ended_by: str = ""
-    evaluations: list[tuple[int, dict[str, float]]] = field(default_factory=list)
-
-    @property
-    def stopped(self) -> bool:
-        """It was asked to stop, and saved itself."""
-        return self.status == "stopped"
+from hvd_adam.training.rundir import FINISHED, keep_config, open_run, save_weights, write_environment, write_json
+from hvd_adam.training.trace import Trace, cut_back
 
 
 def train(
@@ -103,8 +74,10 @@ def train(
     path = open_run(world, config, run, resume)
     with held(world, path):
         keep_config(world, path, config)
-        trainer = _Trainer(config, world, parts, path, stop, *((say, follow) if world.rank == 0 else (None, None)))
-        result = finished(path, parts.steps, config.max_seconds, Result) or trainer.run()
+        result = from_root(world, lambda: finished(path, parts.steps, config.max_seconds))
+        if result is None:  # one that has ended stays as it is, its trace as well
+            shown = (say, follow) if world.rank == 0 else (None, None)
+            result = _Trainer(config, world, parts, path, resume, stop, *shown).run()
     if mine:
         world.close()
     return result if world.rank == 0 else None
@@ -117,11 +90,13 @@ class _Trainer:
         world: World,
         parts: Parts,
         path: Path,
+        resume: bool,
         stop: StopRequest,
         say: Callable[[str], None] | None,
         follow: Follow | None,
     ) -> None:
-        self.config, self.world, self.path, self.stop, self.say, self.follow = config, world, path, stop, say, follow
+        self.config, self.world, self.path, self.resume = config, world, path, resume
+        self.stop, self.say, self.follow = stop, say, follow
         self.parts, self.task, self.model, self.steps = parts, parts.task, parts.model, parts.steps
         self.result = Result(path, target=parts.task.target, ranks=world.size, workers=config.workers)
         saved = checkpoint.load_newest(world, path / "checkpoints", config)
@@ -130,8 +105,8 @@ class _Trainer:
         self.optimizer: DistributedOptimizer = average(config, world, parts)
         if saved:
             self.optimizer.load_averaging_state(saved["averaging"])
-        self.start = self.result.step
-        self.reached = self._reached_all()
+        self.start = self.saved_at = self.result.step
+        self.reached = self.result.has_reached(self.config)
         self.due = bool(saved and saved.get("evaluation_due"))  # the evaluation of this step is still to be made
         self.trace = self._open_trace()
         self.writer = None if world.rank else CheckpointWriter(path / "checkpoints", config, self.trace.sync)
@@ -170,17 +145,19 @@ class _Trainer:
             outcome = self.optimizer.step(stop=self.stop.flag or self._out_of_time())
             self.optimizer.zero_grad()
             self._record(step, spent, outcome, rates)
+            ends = outcome.stop_asked or step == self.steps
+            if ends:  # before the evaluation: one that fails, or that the end of the job cuts off, costs no step
+                self.due = step in evaluations
+                self._save_together(step)
             if step in evaluations:
                 self._evaluate(step, outcome.loss, hurry=outcome.stop_asked and self.config.max_seconds is None)
-            ends = outcome.stop_asked or self.due or step == self.steps or self.reached
+            if ends:
+                return
+            ends = self.due or self.reached
             if ends or self._is_due(step):
                 self._save(step, last=ends)
             if ends:
                 return
-
-    def _reached_all(self) -> bool:
-        until = self.config.until
-        return bool(until) and all(target.first_passage(self.result.evaluations) for target in until)
 
     def _out_of_time(self) -> bool:
         """Rank 0's clock decides for all, through the flag that rides the step."""
@@ -261,18 +238,20 @@ class _Trainer:
         how = self.config.evaluate
         with autocast(self.config, self.world):
             measures = None if hurry else evaluate(
-                self.task, self.model, self.optimizer, how.chunk, how.train, self._asked, how.test
+                self.task, self.model, self.optimizer,
+                how.chunk, how.train, self._asked, how.test, failing=partial(self._keep, step),
             )  # fmt: skip
         self.due = measures is None
         if measures is None:
             return
-        evaluations = self.result.evaluations
-        evaluations.append((step, measures))
+        evaluations = [*self.result.evaluations, (step, measures)]
         if "gradient_norm" in measures:
             measures["mean_gradient_norm"] = running_mean([(t, found["gradient_norm"]) for t, found in evaluations])
         if not set(measures) >= {target.measure for target in self.config.until}:
+            self._keep(step)
             raise self._unknown_measure(measures)
-        self.result.measures, self.reached = measures, self._reached_all()
+        self.result.evaluations, self.result.measures = evaluations, measures
+        self.reached = self.result.has_reached(self.config)
         seconds = round(time.perf_counter() - started, 6)
         self.trace.write("eval", step=step, samples=self.result.samples, seconds=seconds, **measures)
         if self.say:
@@ -280,6 +259,14 @@ class _Trainer:
             training = "" if loss is None else f"  training loss {loss:.4g}"
             share = f" (first {how.test:,} of {self.task.test_size:,})" if how.test else ""
             self.say(f"step {step}/{self.steps}{training}  test{share} {shown}")
+
+    def _keep(self, step: int) -> None:
+        """All ranks together: an evaluation that fails, as in a task of one's own, costs no step."""
+        if self.saved_at == step:
+            return
+        self.due = True
+        if self._save_together(step) and self.say:
+            self.say(f"step {step} is saved; --resume goes on with its evaluation")
 
     def _asked(self) -> bool:
         """Looked at in each round of an evaluation: a sign of life."""
@@ -294,35 +281,39 @@ class _Trainer:
         every = self.config.checkpoint.every
         return every is not None and step % every == 0
 
-    def _save(self, step: int, last: bool) -> None:
-        """Rank 0 writes beside the training, at once where it is to end; the next line of the trace has the stall."""
+    def _save(self, step: int, last: bool) -> bool:
+        """Rank 0 writes beside the training, at once where it is to end; the next line of the trace has the stall.
+
+        Returns:
+            False where it is known by now that nothing was written.
+        """
+        self.saved_at = step
         if self.writer is None:
-            return
-        result = self.result
+            return True
         content = {
             "model": self.model.state_dict(),
             "optimizer": optimizer_state(self.parts),
             "averaging": self.optimizer.averaging_state(),
-            "skipped": [result.skipped, result.in_a_row],
-            "samples": result.samples,
-            "seconds": result.seconds,
-            "measures": result.measures,
-            "evaluations": result.evaluations,
             "evaluation_due": self.due,
+            **self.result.to_checkpoint(),
         }
         if not last:
             self.stall = self.writer.save(step, content)
-        elif not self.writer.save_now(step, content) and self.say:
+            return True
+        written = self.writer.save_now(step, content)
+        if not written and self.say:
             self.say(f"step {step} could not be saved: the next start goes on from an older one, or anew")
+        return written
+
+    def _save_together(self, step: int) -> bool:
+        """Returns once rank 0 has written: what comes next may end the job."""
+        self.saved_at = step
+        return from_root(self.world, lambda: self._save(step, last=True))
 
     def _restore(self, saved: dict[str, Any]) -> None:
         load_weights(self.model, saved["model"])
         load_optimizer_state(self.parts, saved["optimizer"])
-        result = self.result
-        result.step, result.samples = saved["step"], saved["samples"]
-        result.skipped, result.in_a_row = saved["skipped"]
-        result.seconds, result.measures = dict(saved["seconds"]), dict(saved["measures"])
-        result.evaluations = [(step, dict(measures)) for step, measures in saved["evaluations"]]
+        self.result.restore(saved)
 
     def _open_trace(self) -> Trace:
         facts = launch_facts(self.world, self.config)
@@ -360,6 +351,8 @@ class _Trainer:
                 self.say(judgement)
             if self.start:
                 self.say(f"goes on from the checkpoint of step {self.start}")
+            elif self.resume:
+                self.say(f"starts at step 0: there is no checkpoint in {self.path}")
 
     def _close(self, status: str) -> None:
         """Rank 0 writes what came of the run. What the disk does not take makes it a failed one, to be resumed."""
@@ -384,12 +377,7 @@ class _Trainer:
         self.trace.close()
 
     def _write_result(self, status: str) -> None:
-        left_out = ("path", "in_a_row", "evaluations")
-        facts = {name: value for name, value in vars(self.result).items() if name not in left_out}
-        facts["status"] = status
-        facts["reached"] = {str(target): target.first_passage(self.result.evaluations) for target in self.config.until}
-        content = {"schema": SCHEMA, "identity": self.config.identity(), "steps": self.steps, **facts}
-        write_json(self.path / "result.json", content)
+        write_json(self.path / FINISHED, self.result.to_plain(self.config, self.steps, status))
 
 
 def _noise(outcome: Outcome) -> dict[str, float]:

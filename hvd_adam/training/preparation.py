@@ -90,6 +90,7 @@ def prepare(config: RunConfig, task: Task, device: torch.device = CPU) -> Parts:
         ConditionError: condition: require, and it is not shown to hold.
     """
     task.prepare(_data_root(config))
+    _check_facts(config.task.name, task)
     sampler = Sampler(
         task.train_size, config.local_batch * config.accumulation, config.workers, config.seed, config.sampling
     )
@@ -100,11 +101,26 @@ def prepare(config: RunConfig, task: Task, device: torch.device = CPU) -> Parts:
     require_condition(config, steps)
     torch.manual_seed(seed_for("weights", config.seed))
     model = task.model().to(device, torch.float64 if config.precision == "float64" else torch.float32)
-    dim = sum(p.numel() for p in model.parameters())
+    dim = sum(p.numel() for p in model.parameters() if p.requires_grad)
     adam = GenericAdam(
         model.parameters(), **member.optimizer_arguments(batch=config.global_batch, dim=dim, steps=steps)
     )
     return Parts(task, sampler, model, adam, steps)
+
+
+def _check_facts(name: str, task: Task) -> None:
+    """What a task of one's own says of itself once its data is there."""
+    for fact in ("train_size", "test_size"):
+        size = getattr(task, fact, None)
+        if type(size) is not int or size < 0:
+            why = "it counts samples, as an int of Python"
+            raise ConfigError(f"task {name}: {fact} is {size!r}", why, f"set self.{fact} = int(...) in prepare")
+    if not isinstance(getattr(task, "target", None), str):
+        raise ConfigError(
+            f"task {name}: target is {getattr(task, 'target', None)!r}",
+            "it is the name of the measure that a summary shows",
+            'say target = "loss" in the class, or another of its measures',
+        )
 
 
 def _check_test_share(config: RunConfig, task: Task) -> None:
@@ -161,6 +177,13 @@ def _data_root(config: RunConfig) -> Path:
     root = data.below_home(config.data) if config.data else data.data_root()
     if config.stage is None:
         return root
+    name = config.task.name
+    if name == "folder" or ":" in name:
+        raise ConfigError(
+            f"stage: {config.stage} with task {name}",
+            "only sets that `hvd-adam data get` fetches are copied: nobody knows which files these are",
+            "copy the data to that disk in the batch script, say data: DIR there, and take stage out",
+        )
     return data.stage(config.task.name, root, data.below_home(config.stage))
 
 

@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
@@ -27,7 +27,6 @@ from hvd_adam.optim.agreement import from_root
 from hvd_adam.training.run_lock import LOCK
 
 FINISHED = "result.json"
-Made = TypeVar("Made")
 
 
 def open_run(world: World, config: RunConfig, asked: str | None, resume: bool) -> Path:
@@ -137,28 +136,6 @@ def _knows_horizon(config: RunConfig) -> bool:
     return any(schedule.needs_horizon for schedule in (member.alpha, member.beta, member.theta))
 
 
-def finished(path: Path, steps: int, seconds: float | None, made: type[Made]) -> Made | None:
-    """The result of a run that has nothing left to do, else None: so too where it cannot be read as one.
-
-    Args:
-        steps, seconds: how far the run is to go now; None: for as long as it takes.
-    """
-    facts = _mapping(path / FINISHED)
-    step, ended_by = facts.get("step", 0), facts.get("ended_by")
-    ended_early = ended_by == "target" or (ended_by == "time" and seconds is not None and _spent(facts) >= seconds)
-    if facts.get("status") != "done" or not isinstance(step, int) or (step < steps and not ended_early):
-        return None
-    known = made.__dataclass_fields__  # type: ignore[attr-defined]
-    values = {key: _number_again(value) for key, value in facts.items() if key in known}
-    return made(**{**values, "path": path, "status": "done before"})
-
-
-def _spent(facts: dict[str, Any]) -> float:
-    """Seconds of training that a result tells of."""
-    phases = facts.get("seconds")
-    return sum(phases.values()) if isinstance(phases, dict) else 0.0
-
-
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Writes a small file whole or not at all; nan and inf as text, as in the trace.
 
@@ -190,11 +167,11 @@ def written(path: Path) -> Iterator[None]:
 def write_environment(path: Path, launch: dict[str, Any]) -> None:
     """Adds a launch to environment.json."""
     file = path / "environment.json"
-    launches = _mapping(file).get("launches")
+    launches = mapping(file).get("launches")
     write_json(file, {"launches": [*(launches if isinstance(launches, list) else []), launch]})
 
 
-def _mapping(file: Path) -> dict[str, Any]:
+def mapping(file: Path) -> dict[str, Any]:
     """What a small file says; nothing where it is missing or damaged."""
     try:
         found = json.loads(file.read_text())
@@ -228,7 +205,7 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _number_again(value: Any) -> Any:
+def number_again(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _number_again(inner) for key, inner in value.items()}
+        return {key: number_again(inner) for key, inner in value.items()}
     return float(value) if value in ("nan", "inf", "-inf") else value

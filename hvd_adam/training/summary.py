@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hvd_adam.terminal import plural
-from hvd_adam.training.loop import Result
+from hvd_adam.training.result import Result
 
 _NAMES = {
     "data": "reading data",

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 from hvd_adam.errors import RunError
 from hvd_adam.files import write_whole
+from hvd_adam.terminal import complain
 from hvd_adam.training.rundir import plain, written
 
 SCHEMA = 1
@@ -65,8 +65,7 @@ class Trace:
             why = self._flush()
         if why and not self._complained:
             self._complained = True
-            sys.stderr.write(f"hvd-adam: {self._refusal(why)}\n  Training goes on, and keeps the lines in memory.\n")
-            sys.stderr.flush()
+            complain(f"{self._refusal(why)}\n  Training goes on, and keeps the lines in memory.")
         if len(self._left) > KEPT_BYTES:
             raise self._refusal(why)
 

@@ -91,6 +91,8 @@ GOOD = ("--theta", "1 - 0.5/t", "--alpha")
         (("configs/mnist.yaml", "--steps", "500"), 3, "T = 500 alpha_t"),
         ((*GOOD, "0.1", "--plot", "a.pdf"), 2, "svg or png"),
         ((*GOOD, "0.1", "--plot", "/nowhere/a.svg"), 2, "cannot be written"),
+        ((*GOOD, "0.1", "--plot", "."), 2, "is a directory"),
+        (("--algorithm", "adam", "--lr", "1", "--set", "lr=0.5"), 2, "--lr and --set lr"),
     ],
 )
 def test_exit_code_and_message_are_those_of_the_case(arguments, code, text):

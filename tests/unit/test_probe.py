@@ -160,6 +160,7 @@ def test_a_probe_writes_all_that_predict_and_a_study_need(
         (["workers=1"], 2, "Add workers=2"),
         (["--eps", "0"], 2, "Give --eps above 0"),
         (["--eps", "-1"], 2, "Give --eps above 0"),
+        (["--eps", "1e-200"], 2, "Give --eps between 1e-70 and 1e+70"),
         (["--seconds", "0"], 2, "Give --seconds 60"),
         (["--seconds", "nan"], 2, "Give --seconds 60"),
         (["algorithm.lr=1e12"], 2, "diverged at step 2"),

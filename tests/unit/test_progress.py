@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from hvd_adam.training.loop import Result
 from hvd_adam.training.progress import lines, terminal_width
+from hvd_adam.training.result import Result
 from hvd_adam.training.summary import summarise
 
 TREE = Path(__file__).resolve().parents[2]

@@ -16,7 +16,8 @@ from hvd_adam.config import from_plain
 from hvd_adam.optim.averaging import DistributedOptimizer
 from hvd_adam.tasks.digits import Digits
 from hvd_adam.training.evaluation import evaluate
-from hvd_adam.training.loop import Result, train
+from hvd_adam.training.loop import train
+from hvd_adam.training.result import Result
 
 PLAIN: dict[str, Any] = {
     "task": {"name": "digits", "model": "softmax"},

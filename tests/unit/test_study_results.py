@@ -279,3 +279,17 @@ def test_theory_mode_inverts_the_criterion_of_each_batch(tmp_path: Path, call) -
         assert one["steps"]["low"] < 256000 / one["batch"] < one["steps"]["high"]
     _, said, _ = call("study", "report", folder)
     assert said.startswith("Theory mode, one run for each horizon and seed: slope -") and "censored" not in said
+
+
+@pytest.mark.parametrize("content", ["[1, 2]", '{"workers-1": "large"}'])
+def test_picks_that_are_none_are_named_and_no_traceback(tmp_path: Path, call, content: str) -> None:
+    folder = tuned(tmp_path / "s", 2)
+    (folder / "picks.json").write_text(content)
+    for command in ("report", "status"):
+        code, _, said = call("study", command, folder)
+        assert code == 1 and "picks.json" in said and "tuning chooses again" in said
+
+
+def test_a_report_does_not_go_where_a_folder_lies(tmp_path: Path, call) -> None:
+    code, _, said = call("study", "report", tuned(tmp_path / "s", 2), "--to", tmp_path)
+    assert code == 2 and "is a directory" in said

@@ -212,7 +212,7 @@ def test_rates_are_picked_on_tuning_seeds_and_used_on_fresh_ones(folder: Folder)
     study = from_plain(TUNED)
     executor = Scripted(steps=slowest_in_the_middle)
     made = go(study, folder, executor)
-    assert folder.read("picks.json") == {"workers-1": 0.5, "workers-2": 1}
+    assert folder.picks() == {"workers-1": 0.5, "workers-2": 1}
     assert len(executor.made) == 2 * 3 * 2 + 2 * 2
     rates = {cell.name: {run.config["algorithm"]["lr"] for run in cell.runs} for cell in made.cells}
     assert rates == {"workers-1": {0.005}, "workers-2": {0.01}}
@@ -224,7 +224,7 @@ def test_rates_are_picked_on_tuning_seeds_and_used_on_fresh_ones(folder: Folder)
 def test_no_rate_is_picked_while_a_tuning_run_is_missing(folder: Folder) -> None:
     place = "tuning/workers-1_lr-x0.5/seed-1000000"
     made = go(from_plain({**TUNED, "retries": 0}), folder, Scripted({place: ["fails"]}, slowest_in_the_middle))
-    assert folder.read("picks.json") == {"workers-2": 1}
+    assert folder.picks() == {"workers-2": 1}
     assert [len(cell.runs) for cell in made.cells] == [0, 2]
     made = go(from_plain(TUNED), folder, Scripted(steps=slowest_in_the_middle))
     assert [len(cell.runs) for cell in made.cells] == [2, 2]

@@ -11,7 +11,8 @@ import torch
 
 from hvd_adam.config import from_plain, identity
 from hvd_adam.errors import ConfigError
-from hvd_adam.training.loop import Result, train
+from hvd_adam.training.loop import train
+from hvd_adam.training.result import Result
 from tests.made_study import BASE, make, study_of
 
 
