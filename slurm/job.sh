@@ -28,6 +28,17 @@ forget_outer_job() {
     export SLURM_CPU_BIND=none  # mpirun starts its daemons by srun, which would bind them, and the ranks, to one core
 }
 
+# find_module: the command that loads modules is a function of login shells, which sh does not inherit
+find_module() {
+    command -v module >/dev/null && return
+    for start in "$LMOD_PKG/init/sh" "$MODULESHOME/init/sh" /etc/profile.d/lmod.sh /etc/profile.d/modules.sh; do
+        # shellcheck disable=SC1090 # each site has its own
+        if [ -r "$start" ]; then . "$start"; fi
+        command -v module >/dev/null && return
+    done
+    return 0 # the shell then says that module is not found
+}
+
 # run_of ARGUMENTS...: the folder that --run names, else one of this job's own
 run_of() {
     named='' config=$1
@@ -116,7 +127,10 @@ after_a_fault() {
     if [ -r "$run.tries" ] && [ "$(sed -n 2p "$run.tries")" = "$now" ]; then
         tries=$(($(sed -n 1p "$run.tries") + 1))
     fi
-    printf '%s\n%s\n' "$tries" "$now" >"$run.tries"
+    if ! printf '%s\n%s\n' "$tries" "$now" >"$run.tries"; then
+        say "ended with $1, and $run.tries, which counts such ends, cannot be written: $onward"
+        exit "$1"
+    fi
     if [ "$tries" -gt "${HVD_ADAM_TRIES:-3}" ]; then
         say "ended with $1, and so did the $((tries - 1)) starts before it without a new checkpoint: given up"
         exit "$1"
@@ -185,6 +199,7 @@ forget_outer_job
 site=${HVD_ADAM_SITE:-$home/site.sh}
 if [ -r "$site" ]; then
     set +u # what a site sources may ask for variables that are not set
+    find_module
     # shellcheck source=slurm/site.example.sh
     . "$site" || complain "$site ended with $?" "It sets up the environment of the job" "Correct it; slurm/site.example.sh explains each line"
     set -u +e # a site's own set -e would end this script where the ranks end

@@ -130,7 +130,7 @@ class Crew:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=sink,
-                env=_environment(),
+                env=environment(os.environ, ranks),
                 pass_fds=() if held is None else (held,),  # the study stays locked while a worker of it lives
                 start_new_session=True,  # Ctrl-C reaches the study alone, which then ends its workers
             )
@@ -165,12 +165,27 @@ def _ended(run: Run, answer: Mapping[str, Any]) -> Ended:
     return Ended(run, answer.get("failed", ""), answer.get("code", 0), answer.get("seconds", 0.0))
 
 
-def _environment() -> dict[str, str]:
-    """One thread a rank, since runs lie side by side; a worker finds the package that this process runs."""
+def environment(here: Mapping[str, str], ranks: int) -> dict[str, str]:
+    """One thread a rank, since runs lie side by side; a worker finds the package that this process runs.
+
+    Inside a Slurm job of fewer tasks than ranks mpirun would refuse them: it is not told, and they share this machine.
+    """
     home = str(Path(hvd_adam.__file__).resolve().parents[1])
-    path = os.pathsep.join(part for part in (home, os.environ.get("PYTHONPATH", "")) if part)
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("OMPI_COMM_", "PMIX_"))}
+    path = os.pathsep.join(part for part in (home, here.get("PYTHONPATH", "")) if part)
+    small = "SLURMD_NODENAME" in here and 0 < _tasks(here.get("SLURM_TASKS_PER_NODE", "")) < ranks
+    gone = ("OMPI_COMM_", "PMIX_", *(("SLURM_", "PMI_") if small else ()))
+    inherited = {key: value for key, value in here.items() if not key.startswith(gone)}
     return {"OMP_NUM_THREADS": "1", **inherited, "PYTHONPATH": path}
+
+
+def _tasks(per_node: str) -> int:
+    """Of all nodes, as Slurm writes them and mpirun reads them; 0 where nothing is said.
+
+    >>> _tasks("2(x3),1")
+    7
+    """
+    found = re.findall(r"(\d+)(?:\(x(\d+)\))?", per_node)
+    return sum(int(tasks) * int(nodes or 1) for tasks, nodes in found)
 
 
 def _last_words(errors: Path) -> str:

@@ -48,7 +48,8 @@ def _now(folder: Folder, element: Element, steps: dict[str, int]) -> str:
         total = steps.get(place, ENDLESS)
         of = "" if total >= ENDLESS else f" of {total:,} at most"
         pace = sum(step.get("seconds", {}).values())
-        left = "" if total >= ENDLESS or not pace else f", at most {pace * (total - step['step']):,.0f} s left"
+        left = f", at most {pace * (total - step['step']):,.0f} s left beside evaluations"
+        left = "" if total >= ENDLESS or not pace else left
         return f"; now {place}, step {step['step']:,}{of}, loss {float(step['loss']):.4g}{left}"
     return ""
 

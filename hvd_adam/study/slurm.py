@@ -33,7 +33,8 @@ CURES: tuple[tuple[str, str], ...] = (
     ("unrecognized option", "man sbatch lists what may stand after --"),
     ("invalid option", "man sbatch lists what may stand after --"),
     ("unable to contact slurm controller", "wait for it, or ask your site; the same command then goes on"),
-    ("violates accounting", "your site's limits on jobs or time are reached; lower --at-once or -- --time="),
+    ("violates accounting", "your site's limits on jobs or time are reached; more runs to a job by --pack MINUTES, or "
+     "ask for less by -- --time="),
 )  # fmt: skip
 _OWN_FAULT = ("unable to contact", "violates accounting")  # not a mistake of the user's
 
@@ -148,11 +149,15 @@ class Slurm:
                 "go to one, or run the study on this machine: hvd-adam study run",
             ) from None
         except subprocess.TimeoutExpired:
+            named = [
+                found[1] for word in command if (found := re.match(r"(?:--job-name=|-J)(.+)", word))
+            ]  # the last counts
             raise RunError(
                 f"{command[0]} has not answered within {PATIENCE:g} s",
-                "Slurm's controller is busy or down",
-                "try again later; what was submitted is noted, and is not submitted twice",
-            ) from None
+                "Slurm's controller is busy or down" + (", and may take the job all the same" if named else ""),
+                f"look for it, and scancel it, before you submit again: squeue --me --name={named[-1]}" if named
+                else "try again later; what was submitted is noted, and is not submitted twice",
+            ) from None  # fmt: skip
 
 
 def fresh(environment: Mapping[str, str]) -> dict[str, str]:

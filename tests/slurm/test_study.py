@@ -123,6 +123,16 @@ def test_a_tuned_study_submitted_from_inside_a_job_without_arrays_picks_what_the
     assert json.loads((theirs / "picks.json").read_text()) == json.loads((ours / "picks.json").read_text())
 
 
+def test_a_study_runs_here_inside_a_job_of_fewer_tasks_than_its_runs_have_ranks(cluster: Cluster, where: Path) -> None:
+    words = (sys.executable, "-m", "hvd_adam", "study", "run", "twelve.yaml", "seeds=[3]", "grid.local_batch=[16]")
+    for outer in (("srun", "-N1", "-n1"), ("salloc", "-N1", "-n1", "srun")):
+        done = cluster.run(*outer, *words, "--folder", f"runs/{outer[0]}", where=where, timeout=120)
+        assert done.returncode == 0, done.stderr
+    here(where, "study", "run", *words[5:], "--folder", "runs/local")
+    assert steps(where / "runs/srun") == steps(where / "runs/salloc") == steps(where / "runs/local")
+    assert len(steps(where / "runs/local")) == 3
+
+
 def test_whatever_ends_an_allocation_its_runs_are_made_and_the_others_are_not_disturbed(
     cluster: Cluster, where: Path
 ) -> None:

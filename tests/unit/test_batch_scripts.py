@@ -326,6 +326,24 @@ def test_a_sites_file_that_ends_at_errors_does_not_end_the_job_before_it_is_queu
     assert (site.run("c.yaml").returncode, site.restarts()) == (75, 1)
 
 
+@pytest.mark.parametrize(("name", "folder"), [("LMOD_PKG", "lmod"), ("MODULESHOME", "modules")])
+def test_a_sites_file_may_load_modules_which_sh_does_not_know_by_itself(site: Site, name: str, folder: str) -> None:
+    (site.tree / folder / "init").mkdir(parents=True)
+    (site.tree / folder / "init/sh").write_text('module() { eval "LOADED_$2=yes; export LOADED_$2"; }\n')
+    (site.tree / "slurm" / "site.sh").write_text("set -e\nmodule load gcc\nexport SEEN=$LOADED_gcc\n")
+    site.launcher("env")
+    assert "SEEN=yes" in site.run("c.yaml", **{name: str(site.tree / folder)}).stdout.splitlines()
+
+
+def test_ends_that_cannot_be_counted_are_not_tried_again(site: Site) -> None:
+    run = site.tree / "runs" / "c" / "job-7"
+    (run.parent / f"{run.name}.tries").mkdir(parents=True)  # no file can be written there
+    site.launcher("exit 9")
+    done = site.run("c.yaml")
+    assert (done.returncode, site.restarts()) == (9, 0)
+    assert "which counts such ends, cannot be written: submit it with --run" in done.stderr
+
+
 def test_a_request_to_stop_while_the_sites_file_is_at_work_is_kept_for_the_ranks(site: Site) -> None:
     (site.tree / "slurm" / "site.sh").write_text('touch "$HOME/loading"\nsleep 1\n')
     site.launcher(RANKS_THAT_STOP)

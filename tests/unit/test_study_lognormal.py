@@ -80,7 +80,7 @@ def test_estimates_are_those_of_lifelines():
     runs = [run for run in STUDY if run.low > 0]  # lifelines' gradient is nan for a run met before the first look
     frame = pandas.DataFrame([(run.low, run.high, np.log(run.batch)) for run in runs], columns=["low", "high", "x"])
     other = LogNormalAFTFitter()
-    other._scipy_fit_method, other._scipy_fit_options = "BFGS", {"gtol": 1e-8}
+    other._scipy_fit_method, other._scipy_fit_options = "BFGS", {"gtol": 1e-7}  # at 1e-8 some processors lack digits
     other.fit_interval_censoring(frame, "low", "high")
     data = sample([runs])
     found = fit(data, line(data.batches))

@@ -229,7 +229,7 @@ def test_status_tells_queued_running_and_requeued_allocations(login: Login) -> N
     said = login("status", "runs/small")[1]
     assert (
         "job 100_0 running on n1, queued again 1 times: workers-1/seed-0; now workers-1/seed-0, step 2 of 100 at most, "
-        "loss 0.5, at most 20 s left\n" in said
+        "loss 0.5, at most 20 s left beside evaluations\n" in said
     )
     assert "job 100_1 requeued (PENDING: None, queued again 2 times): workers-1/seed-1\n" in said
     assert "job 101_0 queued (PENDING: None): workers-2/seed-0\n" in said
