@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,13 @@ from typing import Any
 import pytest
 import torch
 
+from tests.jobs.watched import decisions
+
 TREE = Path(__file__).resolve().parents[2]
 STEPS = 200
 CAMPAIGN = bool(os.environ.get("HVD_ADAM_CAMPAIGN"))
 PLAIN = ("task.batch_norm=false", "task.dropout=0", "task.augment=false", "determinism=default")
-JUMPS = pytest.mark.skipif(  # why is not known: one conv's weights jump, and other seeds' runs by more or not at all
-    "avx512f" not in Path("/proc/cpuinfo").read_text(),
-    reason="without AVX-512's kernels rounding grows to 2.5e-5 in 40 weights of this run; float64 is compared",
-)
-TOLERANCES = [pytest.param("float32", 1e-5, marks=JUMPS), ("float64", 1e-12)]
+TOLERANCES = [("float32", 1e-5), ("float64", 1e-12)]
 
 Layout = tuple[int, str]
 SOLO: Layout = (1, "solo")
@@ -48,23 +47,36 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("equality")
 
 
+@dataclass(frozen=True)
+class Trained:
+    """Weights, all lines of the trace but for their clocks, and where the decisions lie: see watched.py."""
+
+    weights: dict[str, torch.Tensor]
+    trace: list[Any]
+    decided: Path
+
+
 @lru_cache(maxsize=4)
-def run(folder: Path, layout: Layout, *overrides: str) -> tuple[dict[str, torch.Tensor], list[Any]]:
-    """The trained weights, and all losses, norms and measures of the trace."""
+def run(folder: Path, layout: Layout, *overrides: str) -> Trained:
+    """A run on this layout."""
     ranks, engine = layout
     target = folder / f"{engine}-{ranks}-{'-'.join(overrides).replace('/', '_')}"
+    decided = target.with_name(f"{target.name}-decided")
+    decided.mkdir()
     command = [str(TREE / "launchers" / ("local" if engine == "solo" else "mpirun")), "-n", str(ranks), "--"]
     command += [sys.executable, "-m", "hvd_adam", "train", str(TREE / "configs" / "digits-exact.yaml")]
     joined = "horovod" if engine in ("shared", "direct") else engine
-    command += [f"engine={joined}", f"steps={STEPS}", *overrides, "--run", str(target)]
+    command += ["task.name=tests.jobs.watched:Watched", f"engine={joined}", f"steps={STEPS}", *overrides]
     sums = {} if engine == "solo" else {"HVD_ADAM_SUMS": engine}  # the engine's own, also between ranks of one machine
-    environment = {**os.environ, **sums}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    environment = {**os.environ, "PYTHONPATH": str(TREE), "TEST_DECISIONS": str(decided), **sums}
+    done = subprocess.run(
+        [*command, "--run", str(target)], capture_output=True, text=True, timeout=300, env=environment
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     lines = [json.loads(line) for line in (target / "trace.jsonl").read_text().splitlines()]
     kept = [{k: v for k, v in line.items() if k != "seconds"} for line in lines if line["kind"] in ("step", "eval")]
     assert kept[-1]["step"] == STEPS
-    return torch.load(target / "model.pt", weights_only=True), kept
+    return Trained(torch.load(target / "model.pt", weights_only=True), kept, decided)
 
 
 def largest_difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
@@ -75,20 +87,41 @@ def largest_difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tens
 @pytest.mark.parametrize(("workers", "layouts"), [(8, EIGHT), (6, SIX)])
 def test_exact_mode_is_equal_bit_for_bit(folder: Path, workers: int, layouts: list[Layout]) -> None:
     """Batch norm, dropout and augmentation on; losses, norms and evaluation included."""
-    truth, truth_trace = run(folder, SOLO, f"workers={workers}")
+    truth = run(folder, SOLO, f"workers={workers}")
     for layout in layouts:
-        weights, trace = run(folder, layout, f"workers={workers}")
-        assert all(torch.equal(weights[name], truth[name]) for name in truth), layout
-        assert trace == truth_trace, layout
+        found = run(folder, layout, f"workers={workers}")
+        assert all(torch.equal(found.weights[name], truth.weights[name]) for name in truth.weights), layout
+        assert found.trace == truth.trace, layout
+
+
+def check_to_rounding(found: Trained, truth: Trained, precision: str, tolerance: float) -> float:
+    """Weights agree at the end, and from the start losses and gradient norms, whose scale Adam's step does not show.
+
+    In float32 a rounding may turn the side of a ReLU or a pooling's choice, from where on the two are other runs, on
+    some processors sooner than on others. Where weights part by more than the tolerance, that is shown, and that losses
+    and norms agree in each step before.
+    """
+    worst = largest_difference(found.weights, truth.weights)
+    turned = (decisions(found.decided, STEPS) != decisions(truth.decided, STEPS)).any(1)
+    before = int(turned.argmax()) if turned.any() else STEPS  # steps
+    if worst <= tolerance:
+        before = min(before, 20)  # later ones may differ by more than the weights do
+    else:
+        assert precision == "float32" and turned.any(), f"{worst}, and nothing was decided otherwise"
+    mine, theirs = ([line for line in one.trace if line["kind"] == "step"][:before] for one in (found, truth))
+    for name in ("loss", "grad_norm"):
+        assert [line[name] for line in mine] == pytest.approx([line[name] for line in theirs], rel=tolerance), name
+    return worst
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), TOLERANCES)
 def test_default_mode_is_equal_to_rounding(folder: Path, precision: str, tolerance: float) -> None:
-    truth, _ = run(folder, SOLO, f"precision={precision}", *PLAIN)
-    found = {layout: run(folder, layout, f"precision={precision}", *PLAIN)[0] for layout in EIGHT}
-    worst = {layout: largest_difference(weights, truth) for layout, weights in found.items()}
+    truth = run(folder, SOLO, f"precision={precision}", *PLAIN)
+    worst = {
+        layout: check_to_rounding(run(folder, layout, f"precision={precision}", *PLAIN), truth, precision, tolerance)
+        for layout in EIGHT
+    }
     print(precision, worst)
-    assert max(worst.values()) <= tolerance
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), TOLERANCES)
@@ -100,9 +133,11 @@ def test_accumulation_and_one_rank_with_the_whole_batch_are_the_same_run(
     One thread each: with two, torch's own kernels sum in another order, and Adam makes 2e-5 of it by step 200.
     """
     options = (f"precision={precision}", *PLAIN, "threads=1")
-    truth, _ = run(folder, SOLO, "workers=2", "local_batch=32", *options)
-    accumulated, _ = run(folder, (2, "horovod"), "workers=2", "local_batch=16", "accumulation=2", *options)
-    whole, _ = run(folder, SOLO, "workers=1", "local_batch=64", *options)
-    worst = {"accumulated": largest_difference(accumulated, truth), "whole": largest_difference(whole, truth)}
+    truth = run(folder, SOLO, "workers=2", "local_batch=32", *options)
+    accumulated = run(folder, (2, "horovod"), "workers=2", "local_batch=16", "accumulation=2", *options)
+    whole = run(folder, SOLO, "workers=1", "local_batch=64", *options)
+    worst = {
+        name: check_to_rounding(found, truth, precision, tolerance)
+        for name, found in (("accumulated", accumulated), ("whole", whole))
+    }
     print(precision, worst)
-    assert max(worst.values()) <= tolerance
