@@ -26,7 +26,7 @@ start() {
         printf '+'
         for word in "$@"; do shown "$word"; done
         printf '\n'
-    } >&2
+    } >&2 || : # a log on a full disk keeps no rank from starting
     [ -z "$dry" ] || exit 0
     command -v "$1" >/dev/null || {
         printf 'hvd-adam: there is no %s on PATH.\n  The ranks are started by it.\n  %s\n' "$1" \

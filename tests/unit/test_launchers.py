@@ -130,6 +130,17 @@ def test_the_printed_line_is_also_what_runs(bench):
     assert "OMP_NUM_THREADS=4" in done.stdout.splitlines()
 
 
+@pytest.mark.parametrize("name", ["local", "mpirun", "horovodrun"])
+def test_a_log_on_a_full_disk_keeps_no_rank_from_starting(bench, name):
+    bench.mpi(OPEN_MPI)
+    for program in ("hvd-adam", "horovodrun"):
+        bench.stub(program, "echo started")
+    command = f"'{bench.launchers}/{name}' -n 1 -- hvd-adam train c.yaml 2>/dev/full"
+    environment = {"PATH": f"{bench.bin}:/usr/bin:/bin", "HOME": str(bench.folder)}
+    done = subprocess.run(["sh", "-c", command], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "environment", "threads"),
     [
