@@ -24,9 +24,7 @@ from hvd_adam.commands.reproduce import reproduce
 from hvd_adam.commands.study import study
 from hvd_adam.commands.train import train
 from hvd_adam.errors import HvdAdamError, RunError
-from hvd_adam.terminal import flushed
-
-GRACE = 3.0  # seconds that rank 0 gets to say what all ranks met, before another rank speaks
+from hvd_adam.terminal import GRACE, flushed
 
 
 @click.group(cls=NearestGroup)

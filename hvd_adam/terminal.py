@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 TEXT = 100  # columns of text at most, and where there is no terminal
+GRACE = 3.0  # seconds that the rank that knows what happened gets to say it, before another speaks
 _TABLE = 160  # columns of a table where there is no terminal
 
 

@@ -14,8 +14,8 @@ from hvd_adam.comm.protocol import World
 from hvd_adam.errors import ConfigError, RunError
 from hvd_adam.optim.averaging import DistributedOptimizer
 from hvd_adam.tasks.registry import Task
+from hvd_adam.terminal import GRACE
 
-GRACE = 3.0  # seconds that a rank that failed gets to say more, before the others speak
 TAKEN = ("kind", "step", "samples", "seconds")  # what a line of the trace says beside the measures
 
 
@@ -126,7 +126,7 @@ def _means(
             sums = [[*(one[name] if one else 0.0 for name in names), size] for one, size in found]
         except Exception as error:  # a task of one's own; told before it is raised, or the other ranks would wait
             fault = error
-        stop, failed = _told(optimizer, asked(), fault is not None)
+        stop, failed = _told(optimizer.world, asked(), fault is not None)
         if failed:
             failing()
             raise _of_all(optimizer.world, fault)
@@ -155,11 +155,11 @@ def _plain(sums: dict[str, Tensor]) -> dict[str, float]:
     return {name: float(value) for name, value in sums.items()}
 
 
-def _told(optimizer: DistributedOptimizer, *flags: bool) -> list[bool]:
+def _told(world: World, *flags: bool) -> list[bool]:
     """Whether any rank says so, of each flag."""
-    mine = torch.tensor(flags, dtype=torch.float64)
-    others = [torch.zeros_like(mine)] * (len(optimizer.workers_here) - 1)
-    return [count > 0 for count in optimizer.reduce_over_workers([mine, *others]).tolist()]
+    counts = torch.tensor(flags, dtype=torch.float64)
+    world.wait(world.start_allreduce(counts, "hvd_adam.told"))
+    return [count > 0 for count in counts.tolist()]
 
 
 @lru_cache(maxsize=2)

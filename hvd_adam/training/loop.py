@@ -148,7 +148,7 @@ class _Trainer:
             ends = outcome.stop_asked or step == self.steps
             if ends:  # before the evaluation: one that fails, or that the end of the job cuts off, costs no step
                 self.due = step in evaluations
-                self._save_together(step)
+                self._save(step, last=True)
             if step in evaluations:
                 self._evaluate(step, outcome.loss, hurry=outcome.stop_asked and self.config.max_seconds is None)
             if ends:
@@ -261,11 +261,14 @@ class _Trainer:
             self.say(f"step {step}/{self.steps}{training}  test{share} {shown}")
 
     def _keep(self, step: int) -> None:
-        """All ranks together: an evaluation that fails, as in a task of one's own, costs no step."""
+        """All ranks together: an evaluation that fails, as in a task of one's own, costs no step.
+
+        They wait for rank 0 to have written, since the first that raises ends the job.
+        """
         if self.saved_at == step:
             return
         self.due = True
-        if self._save_together(step) and self.say:
+        if from_root(self.world, lambda: self._save(step, last=True)) and self.say:
             self.say(f"step {step} is saved; --resume goes on with its evaluation")
 
     def _asked(self) -> bool:
@@ -304,11 +307,6 @@ class _Trainer:
         if not written and self.say:
             self.say(f"step {step} could not be saved: the next start goes on from an older one, or anew")
         return written
-
-    def _save_together(self, step: int) -> bool:
-        """Returns once rank 0 has written: what comes next may end the job."""
-        self.saved_at = step
-        return from_root(self.world, lambda: self._save(step, last=True))
 
     def _restore(self, saved: dict[str, Any]) -> None:
         load_weights(self.model, saved["model"])

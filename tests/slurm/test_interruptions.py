@@ -82,7 +82,7 @@ def requeue(cluster: Cluster, folder: Path) -> Trial:
 
 
 def evaluation(cluster: Cluster, folder: Path) -> Trial:
-    """Asked to stop while it evaluates, which would take 40 s."""
+    """Asked to stop while it evaluates, which would take 20 s."""
     trial = Trial(cluster, folder, "evaluation", *SPREAD, TEST_PAUSE="0", TEST_EVALUATION_PAUSE="10")
     trial.reach(EVERY)
     trial.ask("scancel", "--batch", "--signal=USR1", "JOB")

@@ -1,9 +1,9 @@
 """Found first by every Python of a test's job: makes its training slow while the test wants to interrupt it.
 
-TEST_HOLD: a file; while it is there, TEST_PAUSE seconds pass, which cost no core, before each step, and twice in each
-round of an evaluation TEST_EVALUATION_PAUSE seconds. TEST_STALL, as in "1:23:data": rank 1 stands still in step 23
-while it is there, in its data, in backward, or (stop) all of it by SIGSTOP. TEST_EVENTS: a file to which rank 0 writes
-when it begins and ends a step, an evaluation, a checkpoint's write, which takes TEST_WRITE seconds more.
+TEST_HOLD: a file; while it is there, TEST_PAUSE seconds pass, which cost no core, before each step, and
+TEST_EVALUATION_PAUSE seconds in each round of an evaluation. TEST_STALL, as in "1:23:data": rank 1 stands still in step
+23 while it is there, in its data, in backward, or (stop) all of it by SIGSTOP. TEST_EVENTS: a file to which rank 0
+writes when it begins and ends a step, an evaluation, a checkpoint's write, which takes TEST_WRITE seconds more.
 """
 
 import json
