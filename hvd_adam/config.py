@@ -241,7 +241,7 @@ class RunConfig(Section):
                 "a target on train_loss", "it is measured only where evaluate.train says on how many samples",
                 "set evaluate.train: 1000",
             )  # fmt: skip
-        registry.check_name(self.task.name)
+        registry.address(self.task.name)
         check_schedules(algorithm_of(self), self.steps)
         return self
 

@@ -149,9 +149,8 @@ class Slurm:
                 "go to one, or run the study on this machine: hvd-adam study run",
             ) from None
         except subprocess.TimeoutExpired:
-            named = [
-                found[1] for word in command if (found := re.match(r"(?:--job-name=|-J)(.+)", word))
-            ]  # the last counts
+            names = (re.match(r"(?:--job-name=|-J)(.+)", word) for word in command)
+            named = [name[1] for name in names if name]  # the last counts
             raise RunError(
                 f"{command[0]} has not answered within {PATIENCE:g} s",
                 "Slurm's controller is busy or down" + (", and may take the job all the same" if named else ""),

@@ -84,7 +84,7 @@ def get(name: str, **options: Any) -> Task:
         ConfigError: no such task, no such option, a value out of its range, or a class of yours that
             lacks a member; what your module raises while it is imported, or its class while it is made.
     """
-    found = _imported(name, _address(name))
+    found = _imported(name, address(name))
     missing = [member for member in MEMBERS if not callable(getattr(found, member, None))]
     if missing:
         raise ConfigError(
@@ -106,14 +106,14 @@ def get(name: str, **options: Any) -> Task:
         ) from error
 
 
-def check_name(name: str) -> None:
-    """Raises ConfigError where this is none of our tasks, and not written as one of yours; imports nothing."""
-    _address(name)
+def address(name: str) -> str:
+    """The task's place, "package.module:Class"; imports nothing.
 
-
-def _address(name: str) -> str:
-    address = OURS.get(name, name)
-    if ":" not in address:
+    Raises:
+        ConfigError: it is none of our tasks, and not written as one of yours.
+    """
+    place = OURS.get(name, name)
+    if ":" not in place:
         near = difflib.get_close_matches(name, OURS, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise ConfigError(
@@ -121,11 +121,11 @@ def _address(name: str) -> str:
             "there is no such task",
             f"{hint}choose one of {', '.join(OURS)}, or name your own as package.module:Class",
         )
-    return address
+    return place
 
 
-def _imported(name: str, address: str) -> Any:
-    module_name, _, class_name = address.partition(":")
+def _imported(name: str, place: str) -> Any:
+    module_name, _, class_name = place.partition(":")
     if name not in OURS and "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.append("")  # a user's own file in the working directory, as python -m finds it
     try:
